@@ -1,0 +1,49 @@
+/*!
+OmenDB's storage engine: tables whose rows lie sorted by key in immutable, columnar, learned-index runs.
+
+The engine knows tables, keys, transactions and runs. **It knows no SQL, has no async, and prints nothing.** Data cross
+its border as Arrow `RecordBatch`es, typed [`types::Value`]s and encoded [`key::Key`]s. Its calls may block.
+
+Rooms, top to bottom; arrows point down only:
+
+```text
+    db            opens a directory, owns background work, hands out tables and transactions
+    txn           one atomic commit: buffered writes, row expectations, staged runs, snapshot reads
+    scan          merges memtables and runs under a snapshot, newest version of each key
+    compaction    merges runs into fewer; the only place where rows disappear
+    memtable      rows not yet in a run: a concurrent skip list over key bytes and descending sequence number
+    wal           the write-ahead log: framed, checksummed, group-committed, replayed
+    manifest      which runs make up which tree: an append-only log of edits
+    run           one immutable file: tiles of vectors, fences or model, slice statistics, footer
+    model         finds a key's slice: plain fences, or a learned function proved at build
+    encoding      a column's values of one slice as bytes, and back, by position
+    cache         one byte budget for encoded bytes of runs
+    row, key      rows and keys as bytes, ours and versioned
+    column        columns of values in Arrow form, appended to value by value or in bulk
+    types, error  what all of the above speak of
+    io            the only door to files, clocks, randomness, locks and threads
+```
+*/
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap))]
+
+pub mod cache;
+pub mod column;
+pub mod compaction;
+pub mod db;
+pub mod encoding;
+pub mod error;
+pub mod io;
+pub mod key;
+pub mod limits;
+pub mod manifest;
+pub mod memtable;
+pub mod model;
+pub mod row;
+pub mod run;
+pub mod scan;
+pub mod txn;
+pub mod types;
+pub mod wal;
+
+pub use error::{Error, ErrorKind, Result};
