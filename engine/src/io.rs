@@ -46,6 +46,7 @@ mod conformance;
 mod memory;
 mod posix;
 pub mod random;
+pub mod sim;
 mod store;
 pub mod sync;
 pub mod thread;
