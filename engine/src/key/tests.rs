@@ -30,7 +30,7 @@ impl Rng {
     }
 }
 
-const TYPES: [ColumnType; 15] = [
+pub(crate) const TYPES: [ColumnType; 15] = [
     ColumnType::Boolean,
     ColumnType::Int16,
     ColumnType::Int32,
@@ -58,7 +58,7 @@ fn random_float(rng: &mut Rng) -> f64 {
     if rng.below(2) == 0 { *rng.pick(&special) } else { f64::from_bits(rng.next()) }
 }
 
-fn random_value(rng: &mut Rng, ty: ColumnType) -> Value {
+pub(crate) fn random_value(rng: &mut Rng, ty: ColumnType) -> Value {
     let int = |rng: &mut Rng, min: i64, max: i64| match rng.below(4) {
         0 => *rng.pick(&[min, max, -1, 0, 1]),
         1 => rng.below(5) as i64 - 2,
@@ -155,7 +155,7 @@ fn for_many_schemas(check: impl Fn(u64, &KeySchema, &[(ColumnType, bool)], &[Vec
     }
 }
 
-fn arrays(columns: &[(ColumnType, bool)], rows: &[Vec<Value>]) -> Vec<ArrayRef> {
+pub(crate) fn arrays(columns: &[(ColumnType, bool)], rows: &[Vec<Value>]) -> Vec<ArrayRef> {
     let column = |i: usize, ty| {
         let mut sink = ColumnSink::new(ty, rows.len());
         rows.iter().for_each(|row| sink.append(&row[i]).unwrap());
