@@ -40,11 +40,18 @@ Formats, checksums, retries (only EINTR is retried) and what a file is for.
 
 mod buffer;
 pub mod channel;
+pub mod collections;
+#[cfg(test)]
+mod conformance;
+mod memory;
 mod posix;
+pub mod random;
+mod store;
 pub mod sync;
 pub mod thread;
 
 pub use buffer::{BUFFER_ALIGN, Buffer};
+pub use memory::memory;
 pub use posix::posix;
 
 use crate::error::{Error, ErrorKind, Result};
