@@ -127,7 +127,6 @@ pub(crate) struct Projection {
     pub(crate) stored: Vec<(ColumnId, ColumnType)>,
     /// For each wanted column its place in `stored`; `None` for the sequence number.
     pub(crate) places: Vec<Option<usize>>,
-    pub(crate) schema: SchemaRef,
 }
 
 impl Projection {
@@ -146,11 +145,11 @@ impl Projection {
             }
             places.push(Some(place));
         }
-        Ok(Projection { stored, places, schema: table.projected_schema(wanted)? })
+        Ok(Projection { stored, places })
     }
 
     /// The record batch of stored columns and sequence numbers.
-    pub(crate) fn batch(&self, columns: &[ArrayRef], seqs: &[Seq]) -> Result<RecordBatch> {
+    pub(crate) fn batch(&self, schema: &SchemaRef, columns: &[ArrayRef], seqs: &[Seq]) -> Result<RecordBatch> {
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.places.len());
         for place in &self.places {
             arrays.push(match place {
@@ -161,7 +160,7 @@ impl Projection {
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(seqs.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)
     }
 }
 
@@ -288,6 +287,7 @@ impl RowStream for LayerScan {
 pub struct Scan {
     stream: Option<Box<dyn RowStream>>,
     projection: Projection,
+    schema: SchemaRef,
     remaining: usize,
     metrics: ScanMetrics,
 }
@@ -295,15 +295,16 @@ pub struct Scan {
 impl Scan {
     pub(crate) fn new(layers: Vec<Layer>, table: &TableDef, request: ScanRequest) -> Result<Scan> {
         let projection = Projection::of(table, &request.projection)?;
+        let schema = table.projected_schema(&request.projection)?;
         if request.ranges.windows(2).any(|pair| matches!(pair, [a, b] if Span::of(a).to > Span::of(b).from)) {
             return Err(Error::invalid("the ranges of a scan must ascend and not overlap"));
         }
         let columns = Columns { projection: projection.stored.clone(), reverse: request.reverse };
-        let ranges: Vec<KeyRange> = request.ranges.into_iter().collect();
-        let stream = LayerScan::new(layers, &ranges, columns, request.predicates, false);
+        let stream = LayerScan::new(layers, &request.ranges, columns, request.predicates, false);
         Ok(Scan {
             stream: Some(Box::new(stream)),
             projection,
+            schema,
             remaining: request.limit.unwrap_or(usize::MAX),
             metrics: ScanMetrics::default(),
         })
@@ -319,7 +320,7 @@ impl Scan {
         let Some(batch) = stream.next()? else { return Ok(None) };
         let batch = if batch.len() > self.remaining { rows::slice(&batch, 0..self.remaining) } else { batch };
         self.remaining -= batch.len();
-        self.projection.batch(&batch.columns, &batch.seqs).map(Some)
+        self.projection.batch(&self.schema, &batch.columns, &batch.seqs).map(Some)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::scan::tree::{RunRef, Source, Tree};
 use crate::scan::{Layer, Projection, Row};
 use crate::types::{Seq, Value};
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 
 /// Where a key's newest version lies.
@@ -113,6 +114,7 @@ pub(crate) fn read_many(
     keys: &[Key],
     at: Seq,
     projection: &Projection,
+    schema: &SchemaRef,
 ) -> Result<(RecordBatch, Vec<u32>)> {
     // In key order, so that keys that lie together are read together.
     let mut order: Vec<u32> = (0..u32::try_from(keys.len()).map_err(|_| Error::invalid("more than 2^32 keys"))?).collect();
@@ -139,5 +141,5 @@ pub(crate) fn read_many(
         seqs.push(place.seq());
     }
     let columns: Vec<ArrayRef> = sinks.into_iter().map(ColumnSink::finish).collect();
-    Ok((projection.batch(&columns, &seqs)?, found.into_iter().map(|(which, _)| which).collect()))
+    Ok((projection.batch(schema, &columns, &seqs)?, found.into_iter().map(|(which, _)| which).collect()))
 }

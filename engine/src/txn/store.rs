@@ -26,6 +26,7 @@ use crate::txn::catalog::{Catalog, SystemTables};
 use crate::txn::gate::Gate;
 use crate::types::{RunId, Seq, StorageId, TableDef};
 use crate::wal::{Lsn, Wal};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -176,6 +177,10 @@ pub(crate) struct Store {
     /// `None` where the database was opened for reading only.
     log: Option<Wal>,
     manifest: Mutex<Option<Manifest>>,
+    /// Held while runs are published or dropped outside of a commit, so that none is published into a dropped storage.
+    pub(crate) maintenance: Mutex<()>,
+    /// Held by whoever flushes: memtables of a storage go in their order, and the log is released in order.
+    pub(crate) flushing: Mutex<()>,
     state: Mutex<State>,
     pub(crate) commits: Mutex<Commits>,
     loads: Mutex<BTreeMap<StorageId, Vec<LoadRecord>>>,
@@ -202,6 +207,8 @@ impl Store {
             system: SystemTables::new(),
             log: parts.log,
             manifest: Mutex::new(parts.manifest),
+            maintenance: Mutex::new(()),
+            flushing: Mutex::new(()),
             state: Mutex::new(State { view: parts.view, catalogs: VecDeque::new() }),
             commits: Mutex::new(commits),
             loads: Mutex::new(parts.loads),
@@ -311,34 +318,42 @@ impl Store {
         self.state.lock().catalogs.push_back((seq, catalog));
     }
 
-    /// Makes all commits up to `seq` visible; their log records are durable as far as the mode promises.
-    pub(crate) fn publish(&self, seq: Seq) {
-        self.publish_with(seq, |_| ());
+    /// Makes all commits up to `seq` visible; their log records are durable as far as the mode promises. Gives the trees
+    /// that no table has any more.
+    pub(crate) fn publish(&self, seq: Seq) -> Vec<(StorageId, Arc<Tree>)> {
+        self.publish_trees(seq, None::<fn(&mut Trees)>)
     }
 
     /// As [`Store::publish`], with a change of trees in the same moment.
-    pub(crate) fn publish_with(&self, seq: Seq, change: impl FnOnce(&mut Trees)) {
+    pub(crate) fn publish_with(&self, seq: Seq, change: impl FnOnce(&mut Trees)) -> Vec<(StorageId, Arc<Tree>)> {
+        self.publish_trees(seq, Some(change))
+    }
+
+    fn publish_trees(&self, seq: Seq, change: Option<impl FnOnce(&mut Trees)>) -> Vec<(StorageId, Arc<Tree>)> {
         let mut state = self.state.lock();
-        let mut trees = (*state.view.trees).clone();
-        let dropped = {
-            change(&mut trees);
-            let mut before = None;
-            while state.catalogs.front().is_some_and(|(at, _)| *at <= seq) {
-                if let Some((_, catalog)) = state.catalogs.pop_front() {
-                    before.get_or_insert_with(|| Arc::clone(&state.view.catalog));
-                    state.view.catalog = catalog;
-                }
-            }
-            before
-        };
-        if let Some(before) = dropped {
-            let after = state.view.catalog.storages();
-            for gone in before.storages().difference(&after) {
-                trees.remove(gone);
+        state.view.seq = state.view.seq.max(seq);
+        let before = Arc::clone(&state.view.catalog);
+        while state.catalogs.front().is_some_and(|(at, _)| *at <= seq) {
+            if let Some((_, catalog)) = state.catalogs.pop_front() {
+                state.view.catalog = catalog;
             }
         }
-        state.view.trees = Arc::new(trees);
-        state.view.seq = state.view.seq.max(seq);
+        let after = Arc::clone(&state.view.catalog);
+        let mut gone = Vec::new();
+        let now = Arc::clone(&state.view.trees);
+        let mut trees = Cow::Borrowed(&*now);
+        if let Some(change) = change {
+            change(trees.to_mut());
+        }
+        if !Arc::ptr_eq(&before, &after) {
+            for id in before.storages().difference(&after.storages()) {
+                gone.extend(trees.to_mut().remove(id).map(|storage| (*id, storage.tree)));
+            }
+        }
+        if let Cow::Owned(trees) = trees {
+            state.view.trees = Arc::new(trees);
+        }
+        gone
     }
 
     /// Makes everything that was appended so far durable and visible, in every sync mode.
@@ -349,16 +364,19 @@ impl Store {
             (log.appended(), commits.last_seq)
         };
         log.sync_to(lsn).map_err(|error| self.poison(error))?;
-        self.publish(seq);
-        Ok(())
+        self.drop_storages(self.publish(seq))
     }
 
-    /// Makes an edit of the manifest durable, the directory's entries before it. A failure poisons: whether the edit
-    /// is there, only reopening tells.
-    pub(crate) fn edit(&self, mut edit: Edit) -> Result<()> {
+    /// Makes an edit of the manifest durable, the directory's entries before it. `row_ids`: storages whose next row id is
+    /// to be noted. A failure poisons: whether the edit is there, only reopening tells.
+    pub(crate) fn edit(&self, mut edit: Edit, row_ids: &[(StorageId, Arc<Shared>)]) -> Result<()> {
         self.io.sync_dir(&self.dir).map_err(|error| self.poison(error))?;
-        edit.next_run_id = Some(self.output.next_run());
         let mut manifest = self.manifest.lock();
+        // Read under the manifest's lock: these numbers never go back.
+        edit.next_run_id = Some(self.output.next_run());
+        for (storage, shared) in row_ids {
+            edit.next_row_ids.push((*storage, u64::try_from(shared.next_row_id()).unwrap_or(0)));
+        }
         let Some(manifest) = manifest.as_mut() else { return self.log().map(drop) };
         manifest.apply(edit).map_err(|error| self.poison(error))
     }
@@ -408,7 +426,7 @@ impl Store {
     }
 
     /// Sets full memtables aside, and those that pin too much log or memory. Under the commit lock.
-    pub(crate) fn rotate_full(&self, _commits: &Commits, written: &[StorageId]) -> Result<()> {
+    pub(crate) fn rotate_full(&self, commits: &Commits, written: &[StorageId]) -> Result<()> {
         let end = self.log()?.appended();
         let trees = self.view().trees;
         let mut full: Vec<StorageId> = Vec::new();
@@ -418,7 +436,7 @@ impl Store {
             }
         }
         // Looked at now and then only: all trees are walked.
-        if full.is_empty() && !end.is_multiple_of(64) {
+        if full.is_empty() && !commits.last_seq.is_multiple_of(64) {
             return Ok(());
         }
         let pins = |mem: &Mem| mem.first_lsn().is_some_and(|lsn| end.saturating_sub(lsn) > self.limits.log_bytes);
@@ -458,8 +476,9 @@ impl Store {
         if storages.is_empty() {
             return Ok(());
         }
+        let _alone = self.maintenance.lock();
         let ids: Vec<StorageId> = storages.iter().map(|(id, _)| *id).collect();
-        self.edit(Edit { drop_storages: ids.clone(), ..Edit::default() })?;
+        self.edit(Edit { drop_storages: ids.clone(), ..Edit::default() }, &[])?;
         for (_, tree) in &storages {
             tree.runs().for_each(|run| run.doom());
         }
