@@ -17,6 +17,7 @@ const LAST_SEQ: u8 = 6;
 const WAL_RELEASED_TO: u8 = 7;
 const NEXT_ROW_ID: u8 = 8;
 const LOAD: u8 = 9;
+const FLUSHED_SEQ: u8 = 10;
 
 /// Bytes of a run's description: two keys and some numbers.
 const RUN_META_BYTES_MAX: usize = 2 * KEY_BYTES_MAX + 1024;
@@ -53,6 +54,9 @@ impl Edit {
         for (storage, next) in &self.next_row_ids {
             put_numbers(out, NEXT_ROW_ID, &[storage.0, *next]);
         }
+        for (storage, seq) in &self.flushed_seqs {
+            put_numbers(out, FLUSHED_SEQ, &[storage.0, *seq]);
+        }
         for (storage, load) in &self.loads {
             put_load(out, *storage, load)?;
         }
@@ -73,6 +77,7 @@ impl Edit {
                 LAST_SEQ => edit.last_seq = Some(fields.u64()?),
                 WAL_RELEASED_TO => edit.wal_released_to = Some(fields.u64()?),
                 NEXT_ROW_ID => edit.next_row_ids.push((StorageId(fields.u64()?), fields.u64()?)),
+                FLUSHED_SEQ => edit.flushed_seqs.push((StorageId(fields.u64()?), fields.u64()?)),
                 LOAD => edit.loads.push(take_load(&mut fields)?),
                 tag => return Err(Error::corruption(format!("an edit has a field of unknown kind {tag}"))),
             }

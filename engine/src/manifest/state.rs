@@ -54,6 +54,8 @@ pub struct StorageState {
     pub runs: Vec<RunEntry>,
     /// The next hidden row id to give out. Those handed out since are found again in the log.
     pub next_row_id: u64,
+    /// Records of the log up to this number are in its runs, what they say of this tree: they are not replayed into it.
+    pub flushed_seq: Seq,
     /// Loads, in the order they were published.
     pub loads: Vec<LoadRecord>,
 }
@@ -92,6 +94,8 @@ pub struct Edit {
     pub wal_released_to: Option<Lsn>,
     /// Next hidden row ids.
     pub next_row_ids: Vec<(StorageId, u64)>,
+    /// Numbers up to which a tree's part of the log is in its runs.
+    pub flushed_seqs: Vec<(StorageId, Seq)>,
     /// Loads that were published.
     pub loads: Vec<(StorageId, LoadRecord)>,
 }
@@ -149,6 +153,9 @@ impl State {
         for (storage, next) in edit.next_row_ids {
             self.storages.entry(storage).or_default().next_row_id = next;
         }
+        for (storage, seq) in edit.flushed_seqs {
+            self.storages.entry(storage).or_default().flushed_seq = seq;
+        }
         for (storage, load) in edit.loads {
             self.storages.entry(storage).or_default().loads.push(load);
         }
@@ -169,6 +176,7 @@ impl State {
         for (id, storage) in &self.storages {
             edit.add_runs.extend(storage.runs.iter().map(|run| (*id, run.clone())));
             edit.next_row_ids.push((*id, storage.next_row_id));
+            edit.flushed_seqs.push((*id, storage.flushed_seq));
             edit.loads.extend(storage.loads.iter().map(|load| (*id, load.clone())));
         }
         edit
@@ -192,6 +200,9 @@ impl State {
         };
         for (storage, next) in &edit.next_row_ids {
             never_back("row id", kept(storage).map_or(0, |storage| storage.next_row_id), *next)?;
+        }
+        for (storage, seq) in &edit.flushed_seqs {
+            never_back("flushed number", kept(storage).map_or(0, |storage| storage.flushed_seq), *seq)?;
         }
         Ok(())
     }

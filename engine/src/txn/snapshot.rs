@@ -4,7 +4,7 @@ A consistent view of all tables: the catalog and the trees of one moment, and th
 A snapshot of a transaction also sees what the transaction itself has written: its own layers lie over the trees.
 */
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyRange};
 use crate::scan::tree::Source;
 use crate::scan::{Layer, Projection, Row, Scan, ScanRequest, point, split};
@@ -23,16 +23,32 @@ pub(crate) type Overlay = BTreeMap<StorageId, Vec<Layer>>;
 pub struct Snapshot {
     view: View,
     overlay: Arc<Overlay>,
+    /// Why the transaction's own rows can't be read.
+    broken: Option<Arc<str>>,
 }
 
 impl Snapshot {
     pub(crate) fn new(view: View) -> Self {
-        Snapshot { view, overlay: Arc::default() }
+        Snapshot { view, overlay: Arc::default(), broken: None }
     }
 
     /// With a transaction's own catalog, new trees and rows.
-    pub(crate) fn over(&self, catalog: Arc<Catalog>, trees: Arc<Trees>, overlay: Overlay) -> Snapshot {
-        Snapshot { view: View { seq: self.view.seq, catalog, trees }, overlay: Arc::new(overlay) }
+    pub(crate) fn over(
+        &self,
+        catalog: Arc<Catalog>,
+        trees: Arc<Trees>,
+        overlay: Overlay,
+        broken: Option<String>,
+    ) -> Snapshot {
+        let view = View { seq: self.view.seq, catalog, trees };
+        Snapshot { view, overlay: Arc::new(overlay), broken: broken.map(Arc::from) }
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.broken {
+            Some(cause) => Err(Error::new(ErrorKind::Io, format!("the transaction's rows could not be staged: {cause}"))),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn view(&self) -> &View {
@@ -82,6 +98,7 @@ impl Snapshot {
     /// `NoSuchColumn`; errors of reading.
     pub fn get(&self, table: &TableDef, key: &Key, projection: &[ColumnId], row: &mut Row) -> Result<bool> {
         let projection = Projection::of(table, projection)?;
+        self.check()?;
         let Some(storage) = self.view.trees.get(&table.storage) else { return Ok(false) };
         let own = self.own_layers(table.storage);
         match point::find(own, &storage.tree, key.as_ref(), self.view.seq)? {
@@ -103,6 +120,7 @@ impl Snapshot {
         keys: &[Key],
         projection: &[ColumnId],
     ) -> Result<(RecordBatch, Vec<u32>)> {
+        self.check()?;
         let schema = table.projected_schema(projection)?;
         let projection = Projection::of(table, projection)?;
         let Some(storage) = self.view.trees.get(&table.storage) else {
@@ -116,6 +134,7 @@ impl Snapshot {
     /// # Errors
     /// `NoSuchColumn`; `InvalidArgument` for ranges that overlap or do not ascend.
     pub fn scan(&self, table: &TableDef, request: ScanRequest) -> Result<Scan> {
+        self.check()?;
         Scan::new(self.layers(table.storage), table, request)
     }
 

@@ -46,7 +46,7 @@ pub(crate) enum Expects {
 }
 
 impl Expects {
-    fn of(&self, row: usize) -> Seq {
+    pub(crate) fn of(&self, row: usize) -> Seq {
         match self {
             Expects::All(seq) => *seq,
             Expects::Each(seqs) => seqs.get(row).copied().unwrap_or(0),

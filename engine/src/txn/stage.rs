@@ -13,19 +13,20 @@ meet many. The table's gate must be closed meanwhile.
 use crate::compaction::output::Shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::thread;
-use crate::key::KeyRange;
+use crate::key::{Key, KeyRange};
 use crate::run::{Layout, RunBatch, RunSchema};
 use crate::scan::merge::{EXPECT_ABSENT, Merge, RowStream, Ties};
 use crate::scan::plan::Span;
 use crate::scan::rows::{filter, seq_of};
-use crate::scan::source::{Columns, RunReading, RunStream};
-use crate::scan::tree::{RunRef, Source, Tree};
+use crate::scan::source::{Columns, MemStream, RunReading, RunStream};
+use crate::scan::tree::{Mem, RunRef, Source, Tree};
 use crate::scan::{Layer, LayerScan, point, split};
 use crate::txn::incoming::Incoming;
 use crate::txn::sort::{Doubles, Expects, Part, Rows};
 use crate::txn::store::Store;
 use crate::types::{Seq, TableDef};
 use arrow::array::{BooleanArray, BooleanBufferBuilder};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A walk over the table costs about as much for each of its rows as a lookup costs for so many.
@@ -287,10 +288,21 @@ impl Stager {
         self.spill()
     }
 
-    /// Takes a run whose rows are newer than all before.
-    pub(crate) fn adopt(&mut self, runs: Vec<Arc<RunRef>>, expects: bool) {
-        self.expects = self.expects || expects;
-        self.runs.extend(runs);
+    /// Takes the rows of a memtable, newer than all before, with what they expect.
+    pub(crate) fn adopt_mem(&mut self, mem: &Arc<Mem>, expects: BTreeMap<Key, Seq>) -> Result<()> {
+        self.expects = self.expects || !expects.is_empty();
+        self.spill()?;
+        let columns = Columns { projection: self.schema.columns.clone(), reverse: false };
+        let rows = MemStream::new(mem, &KeyRange::all(), Seq::MAX, &columns, false);
+        let mut expecting = Expecting { rows, expects };
+        let shape = Shape { fixed_seq: None, ..self.shape() };
+        self.runs.extend(self.store.output.write(&self.schema, &mut expecting, shape)?);
+        Ok(())
+    }
+
+    /// Takes runs whose rows are older than all.
+    pub(crate) fn put_before(&mut self, runs: Vec<Arc<RunRef>>) {
+        self.runs.splice(0..0, runs);
     }
 
     /// What was staged, oldest first.
@@ -506,5 +518,22 @@ impl RowStream for Counting {
         let next = self.merge.next();
         self.lost.store(self.merge.hidden, std::sync::atomic::Ordering::Release);
         next
+    }
+}
+
+/// Rows of a memtable with what they expect in place of their numbers.
+#[derive(Debug)]
+struct Expecting {
+    rows: MemStream,
+    expects: BTreeMap<Key, Seq>,
+}
+
+impl RowStream for Expecting {
+    fn next(&mut self) -> Result<Option<RunBatch>> {
+        let Some(mut batch) = self.rows.next()? else { return Ok(None) };
+        for (seq, key) in batch.seqs.iter_mut().zip(batch.keys.iter()) {
+            *seq = self.expects.get(key).copied().unwrap_or(0);
+        }
+        Ok(Some(batch))
     }
 }

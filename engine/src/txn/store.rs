@@ -378,7 +378,11 @@ impl Store {
             edit.next_row_ids.push((*storage, u64::try_from(shared.next_row_id()).unwrap_or(0)));
         }
         let Some(manifest) = manifest.as_mut() else { return self.log().map(drop) };
-        manifest.apply(edit).map_err(|error| self.poison(error))
+        manifest.apply(edit).map_err(|error| match error.kind() {
+            // Everything is as it was.
+            ErrorKind::DiskFull | ErrorKind::LimitExceeded => error,
+            _ => self.poison(error),
+        })
     }
 
     /// The first position of the log that some memtable needs, but for those in `without`. Under the commit lock, or
