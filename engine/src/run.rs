@@ -49,7 +49,7 @@ use crate::error::{Error, Result};
 use crate::key::{EncodedKeys, KeySchema};
 use crate::model::IndexChoice;
 use crate::types::{ColumnId, ColumnType, RunId, Seq, TableDef};
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{ArrayRef, BooleanArray};
 use std::path::{Path, PathBuf};
 
 /// What a run stores of a table.
@@ -122,6 +122,24 @@ pub enum Layout {
     /// A tile is 8,192 rows: each column lies together, so that a scan reads only its columns.
     #[default]
     Column,
+}
+
+impl Layout {
+    /// The number that stands for it in files.
+    fn code(self) -> u8 {
+        match self {
+            Layout::Row => 0,
+            Layout::Column => 1,
+        }
+    }
+
+    fn of_code(code: u64) -> Result<Layout> {
+        match code {
+            0 => Ok(Layout::Row),
+            1 => Ok(Layout::Column),
+            code => Err(Error::corruption(format!("a run has layout {code}, which is not known"))),
+        }
+    }
 }
 
 /// How a run is written.

@@ -287,13 +287,9 @@ pub(super) struct Footer {
 impl Footer {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let layout = match self.layout {
-            Layout::Row => 0,
-            Layout::Column => 1,
-        };
         let head = [
             KNOWN_FEATURES,
-            layout,
+            self.layout.code().into(),
             self.slice_rows.into(),
             self.tile_slices.into(),
             self.rows,
@@ -323,13 +319,8 @@ impl Footer {
             let message = format!("the run uses features {features:#x} that this release does not know");
             return Err(Error::new(ErrorKind::NewerFormat, message));
         }
-        let layout = match input.varint()? {
-            0 => Layout::Row,
-            1 => Layout::Column,
-            code => return Err(Error::corruption(format!("the run has layout {code}, which is not known"))),
-        };
         let mut footer = Footer {
-            layout,
+            layout: Layout::of_code(input.varint()?)?,
             slice_rows: input.count32()?,
             tile_slices: input.count32()?,
             rows: input.varint()?,

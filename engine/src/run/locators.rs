@@ -306,7 +306,7 @@ impl Locators {
     }
 
     fn chunk_start(&self, tile: u32, column: usize) -> u64 {
-        let in_tile = if self.tile_slices == 1 {
+        let in_tile: u64 = if self.tile_slices == 1 {
             (0..column).map(|before| self.chunk_bytes(tile, before)).sum()
         } else {
             self.chunk_starts.get(wide(tile) * self.columns() + column).copied().unwrap_or(0).into()

@@ -155,7 +155,7 @@ impl Run {
     /// # Errors
     /// `Corruption` for bytes that are not what was written; `Io`.
     pub fn find(&self, key: &[u8]) -> Result<Option<Found>> {
-        if key < self.meta.min_key.as_ref() || key > self.meta.max_key.as_ref() {
+        if key < self.meta.min_key.as_slice() || key > self.meta.max_key.as_slice() {
             return Ok(None);
         }
         let loaded = self.loaded()?;
@@ -277,6 +277,9 @@ impl Loaded {
         let file_bytes = file.len()?;
         let tail = Tail::read(file.as_ref(), file_bytes)?;
         let trailer = placed(tail.trailer(run, file_bytes), &run.path, file_bytes.saturating_sub(offset_of(TRAILER_BYTES)))?;
+        if trailer.random != run.meta.random_id {
+            return Err(Error::corruption("the run's file is not the one that the manifest describes").at(&run.path, None));
+        }
         let footer_extent = Extent { offset: trailer.footer_offset, bytes: length(trailer.footer_bytes)? };
         let payload = tail.frame(file.as_ref(), footer_extent, trailer.random)?;
         let footer = placed(Footer::decode(&payload, &trailer), &run.path, trailer.footer_offset)?;
@@ -532,8 +535,9 @@ impl Loaded {
 
     /// Where the model's line alone would look, minus the actual slice.
     fn residual(&self, key: &[u8], slice: usize) -> i32 {
-        let _ = (key, slice);
-        0
+        let predicted = i64::try_from(self.index.predict(key).predicted).unwrap_or(i64::MAX);
+        let residual = predicted.saturating_sub(i64::try_from(slice).unwrap_or(i64::MAX));
+        i32::try_from(residual).unwrap_or(if residual < 0 { i32::MIN } else { i32::MAX })
     }
 
     /// A column's statistics, opened; `None` if the run does not have the column.
@@ -598,8 +602,8 @@ fn length(bytes: u64) -> Result<usize> {
 
 /// What the manifest says must be what the file says.
 fn check_meta(meta: &RunMeta, footer: &Footer) -> Result<()> {
-    let keys = (meta.min_key.as_ref(), meta.max_key.as_ref()) == (footer.min_key.as_slice(), footer.max_key.as_slice());
-    if !keys || (meta.rows, meta.tombstones) != (footer.rows, footer.tombstones) {
+    let keys = (&meta.min_key, &meta.max_key) == (&footer.min_key, &footer.max_key);
+    if !keys || meta.layout != footer.layout || (meta.rows, meta.tombstones) != (footer.rows, footer.tombstones) {
         return Err(Error::corruption("the run's file is not the one that the manifest describes"));
     }
     Ok(())

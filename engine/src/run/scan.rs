@@ -277,8 +277,8 @@ impl RunScan {
     /// Whether the run's bounds alone exclude the range: then its file is not touched.
     fn misses_run(&self) -> bool {
         let meta = self.run.meta();
-        !self.options.range.starts_at_or_before(meta.max_key.as_ref())
-            || !self.options.range.ends_at_or_after(meta.min_key.as_ref())
+        !self.options.range.starts_at_or_before(&meta.max_key)
+            || !self.options.range.ends_at_or_after(&meta.min_key)
     }
 
     /// The file's columns to read, and where each of the projection's comes from.
@@ -346,16 +346,15 @@ impl RunScan {
             pieces.reverse();
         }
         self.metrics.slices_read += offset_of(pieces.len());
-        let mut batch = Batch { pieces, rows, units: Vec::new(), reads: Vec::new() };
-        self.gather(loaded, course, &mut batch)?;
-        Ok(Some(batch))
+        self.gather(loaded, course, pieces, rows).map(Some)
     }
 
     /// Takes a batch's units from the cache, and submits reads for the others.
-    fn gather(&mut self, loaded: &Loaded, course: &Course, batch: &mut Batch) -> Result<()> {
+    fn gather(&mut self, loaded: &Loaded, course: &Course, pieces: Vec<Piece>, rows: usize) -> Result<Batch> {
+        let mut batch = Batch { pieces: Vec::new(), rows, units: Vec::new(), reads: Vec::new() };
         let mut wanted: Vec<Extent> = Vec::new();
         let mut seen = None;
-        for piece in &batch.pieces {
+        for piece in &pieces {
             let tile = loaded.locators.tile_of(piece.slice);
             let new_tile = seen != Some(tile);
             seen = Some(tile);
@@ -384,7 +383,8 @@ impl RunScan {
             self.metrics.bytes_read += offset_of(extent.bytes);
             batch.reads.push(Read { offset: extent.offset, bytes: extent.bytes, state: ReadState::InFlight(completion) });
         }
-        Ok(())
+        batch.pieces = pieces;
+        Ok(batch)
     }
 
     fn decode(&self, loaded: &Loaded, course: &Course, mut batch: Batch) -> Result<RunBatch> {

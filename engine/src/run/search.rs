@@ -174,20 +174,18 @@ fn first_not_less(at: impl Fn(usize) -> Result<i64>, rows: Range<usize>, target:
         let guess = low.saturating_add(usize::try_from(steps).unwrap_or(usize::MAX)).clamp(low + 1, high - 1);
         let value = at(guess)?;
         if value < target {
-            (low, least) = (guess, value);
             // In even data the next row ends the search.
             let next = at(guess + 1)?;
             if next >= target {
                 return Ok(guess + 1);
             }
-            (low, least) = (guess + 1, least.max(next));
+            (low, least) = (guess + 1, next);
         } else {
-            (high, most) = (guess, value);
             let before = at(guess - 1)?;
             if before < target {
                 return Ok(guess);
             }
-            (high, most) = (guess - 1, most.min(before));
+            (high, most) = (guess - 1, before);
         }
     }
     while high - low > 1 {

@@ -295,7 +295,7 @@ impl RunWriter {
         }
         if let Some(index) = &mut self.index {
             for (first, last) in tile.firsts.iter().zip(&tile.lasts) {
-                index.push(first, last)?;
+                index.push(first, last);
             }
         }
         if tile.rows < plan.tile_rows() {
@@ -362,7 +362,7 @@ impl RunWriter {
         if self.tiles_written != self.tile.number {
             return Err(Error::internal("a tile of a run was lost"));
         }
-        let bytes = self.write_end(&plan)?;
+        let (bytes, trailer) = self.write_end(&plan)?;
         self.out.file.sync_all()?;
         self.io.sync_dir(&self.dir)?;
         self.finished = true;
@@ -372,15 +372,19 @@ impl RunWriter {
             rows: self.rows,
             tombstones: self.tombstones,
             bytes,
-            min_key: std::mem::take(&mut self.min_key).into(),
-            max_key: std::mem::take(&mut self.last_key).into(),
+            random_id: trailer.random,
+            footer_offset: trailer.footer_offset,
+            footer_bytes: trailer.footer_bytes,
+            layout: self.options.layout,
+            min_key: std::mem::take(&mut self.min_key),
+            max_key: std::mem::take(&mut self.last_key),
             min_seq,
             max_seq,
         })
     }
 
     /// Sections, footer and trailer; gives the file's length.
-    fn write_end(&mut self, plan: &TilePlan) -> Result<u64> {
+    fn write_end(&mut self, plan: &TilePlan) -> Result<(u64, Trailer)> {
         let data_end = self.out.position();
         let mut sections = Vec::new();
         let mut ids = self.schema.column_ids();
@@ -418,7 +422,7 @@ impl RunWriter {
         let trailer = Trailer { footer_offset, footer_bytes, id: self.id, random: self.out.random, file_bytes };
         self.out.put(&trailer.encode())?;
         self.out.flush()?;
-        Ok(file_bytes)
+        Ok((file_bytes, trailer))
     }
 }
 
