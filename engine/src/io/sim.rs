@@ -15,7 +15,7 @@ let after_the_crash = disk.crash(Survivors::Random(7)).io();
 # Threads
 
 Inside [`Simulation::run`], `io`'s locks, condition variables, channels, threads and files are *points*: places where
-the [`scheduler`] may hand the baton to another thread. Real threads carry the program, but only the one with the baton
+the scheduler may hand the baton to another thread. Real threads carry the program, but only the one with the baton
 runs. Equal seeds and programs give equal orders, and so equal [`Report::trace`]s; a failure prints its seed.
 
 The clock moves by a microsecond at each point and each look at it, by a latency of the seed's choosing at each file operation, and straight
@@ -37,6 +37,7 @@ disk also works outside of a run, where threads are the system's and the order i
 
 Flipped bits, misdirected and torn sectors, several processes on one disk.
 */
+#![expect(clippy::disallowed_types, reason = "the simulator itself runs on real threads and locks")]
 
 mod disk;
 mod fault;

@@ -8,6 +8,11 @@ Inside a simulation, taking and letting go of a lock and notifying are points wh
 thread runs at a time there, so a lock is taken by trying: if another has it, the thread blocks on the lock's address
 until it is let go. Nothing is spurious but what the seed says.
 */
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "what the rest of the engine uses instead is made of these"
+)]
 
 use super::sim::scheduler::{self, Context, Wait};
 use std::fmt;
@@ -348,5 +353,61 @@ impl<T> Default for OnceCell<T> {
 impl<T> fmt::Debug for OnceCell<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.value.get().is_some() { "OnceCell(made)" } else { "OnceCell(empty)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::thread;
+    use std::sync::Arc;
+
+    #[test]
+    fn locks_exclude_real_threads_too() {
+        let shared = Arc::new((Mutex::new(0), RwLock::new(0)));
+        let add = |shared: Arc<(Mutex<u64>, RwLock<u64>)>| {
+            move || {
+                for _ in 0..1000 {
+                    *shared.0.lock() += 1;
+                    *shared.1.write() += 1;
+                }
+            }
+        };
+        let threads = [0, 1, 2].map(|_| thread::spawn("adder", add(Arc::clone(&shared))).unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!((*shared.0.lock(), *shared.1.read()), (3000, 3000));
+        let held = shared.0.lock();
+        assert!(shared.0.try_lock().is_none());
+        drop(held);
+        assert!(shared.0.try_lock().is_some());
+    }
+
+    #[test]
+    fn a_condition_wakes_a_real_thread_and_times_out() {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let other = Arc::clone(&shared);
+        let waker = thread::spawn("waker", move || {
+            *other.0.lock() = true;
+            other.1.notify_all();
+        });
+        let mut done = shared.0.lock();
+        while !*done {
+            done = shared.1.wait(done);
+        }
+        waker.unwrap().join().unwrap();
+        assert!(shared.1.wait_timeout(done, Duration::from_millis(1)).1);
+    }
+
+    #[test]
+    fn a_panic_under_a_lock_leaves_it_usable() {
+        let shared = Arc::new((Mutex::new(1), RwLock::new(2)));
+        let other = Arc::clone(&shared);
+        let thread = thread::spawn("bad", move || {
+            let _guards = (other.0.lock(), other.1.write());
+            panic!("on purpose");
+        });
+        assert!(thread.unwrap().join().is_err());
+        assert_eq!((*shared.0.lock(), *shared.1.read()), (1, 2));
+        assert!(shared.0.try_lock().is_some());
     }
 }

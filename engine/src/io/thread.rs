@@ -3,6 +3,11 @@ Threads: every one has a name, and one that panics gives an error to whoever joi
 
 They are the system's; those of a simulation are started inside it, run when its scheduler says, and sleep by its clock.
 */
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "what the rest of the engine uses instead is made of these"
+)]
 
 use super::sim::scheduler::{self, Peer, Wait};
 use crate::error::{Error, ErrorKind, Result};

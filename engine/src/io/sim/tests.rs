@@ -47,8 +47,13 @@ fn lost_update(seed: u64) -> Report<u64> {
 #[test]
 fn the_simulated_disk_keeps_every_back_ends_promises() {
     for seed in 0..5 {
-        let report = simulate(seed, |io| conformance::check_all(&io, Path::new("/")));
+        let run = || simulate(seed, |io| conformance::check_all(&io, Path::new("/")));
+        let report = run();
         assert!(report.outcome.is_ok(), "{report}");
+        assert_eq!((report.trace, report.elapsed), {
+            let again = run();
+            (again.trace, again.elapsed)
+        });
     }
     conformance::check_all(&SimDisk::new(1).io(), Path::new("/"));
 }
