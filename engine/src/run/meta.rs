@@ -6,12 +6,14 @@ What is known of a run without opening its file: the manifest keeps it, so that 
      0  u8   version
      1  u64  id              9  u64  random id      17  u64  rows        25  u64  tombstones   33  u64  file bytes
     41  u64  footer offset  49  u64  footer bytes   57  u64  lowest seq  65  u64  highest seq
-    73  u32  bytes of the lowest key, the key; u32 bytes of the highest key, the key
+    73  u8   layout: 0 row, 1 column
+    74  u32  bytes of the lowest key, the key; u32 bytes of the highest key, the key
 ```
 
 A later version appends fields; lengths are stated around it, so an old reader sees that there is more and refuses.
 */
 
+use super::Layout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::KEY_BYTES_MAX;
 use crate::types::{RunId, Seq};
@@ -35,6 +37,8 @@ pub struct RunMeta {
     pub footer_offset: u64,
     /// Bytes of its footer.
     pub footer_bytes: u64,
+    /// The shape of its tiles.
+    pub layout: Layout,
     /// Its lowest key.
     pub min_key: Vec<u8>,
     /// Its highest key.
@@ -62,6 +66,7 @@ impl RunMeta {
         ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        out.push(self.layout.code());
         put_bytes(out, &self.min_key);
         put_bytes(out, &self.max_key);
     }
@@ -87,6 +92,7 @@ impl RunMeta {
             footer_bytes: fields.u64()?,
             min_seq: fields.u64()?,
             max_seq: fields.u64()?,
+            layout: Layout::of_code(fields.u8()?.into())?,
             min_key: fields.bytes(KEY_BYTES_MAX)?.to_vec(),
             max_key: fields.bytes(KEY_BYTES_MAX)?.to_vec(),
         };
@@ -179,6 +185,7 @@ mod tests {
             bytes: 1 << 40,
             footer_offset: 12,
             footer_bytes: 34,
+            layout: Layout::Column,
             min_key: vec![],
             max_key: vec![255; 20],
             min_seq: 5,
