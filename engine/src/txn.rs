@@ -33,7 +33,7 @@ pub(crate) mod store;
 pub use ingest::{Ingest, IngestReport, OnConflict};
 pub use snapshot::Snapshot;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::io::sync::Mutex;
 use crate::key::Key;
 use crate::manifest::LoadRecord;

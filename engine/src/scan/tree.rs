@@ -13,7 +13,7 @@ use crate::io::IoRef;
 use crate::memtable::Memtable;
 use crate::run::{Run, RunSchema};
 use crate::scan::plan::Span;
-use crate::types::{RunId, Seq, StorageId};
+use crate::types::{RunId, Seq};
 use crate::wal::Lsn;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -134,7 +134,6 @@ pub(crate) enum Source {
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
-    pub(crate) storage: StorageId,
     pub(crate) schema: Arc<RunSchema>,
     /// Takes the rows of commits.
     pub(crate) active: Arc<Mem>,

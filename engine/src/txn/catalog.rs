@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySchema;
 use crate::limits::{COLUMNS_MAX, KEY_COLUMNS_MAX};
 use crate::memtable::Kind;
-use crate::row::{RowReader, encode_row};
+use crate::row::encode_row;
 use crate::types::{
     Attributes, Collation, ColumnDef, ColumnId, ColumnType, NewTable, StorageId, TableDef, TableId, Value,
 };
@@ -475,6 +475,7 @@ fn bytes(value: &Value) -> Result<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::row::RowReader;
     use crate::types::NewColumn;
 
     fn new_table() -> NewTable {

@@ -228,12 +228,13 @@ impl Transaction {
         let seq = commits.last_seq + 1;
         let published = self.place(&store, runs, seq);
         let edit = self.edit(&published, seq);
-        store.edit(edit, &self.row_ids(&store, &published))?;
+        store.publish_runs(published.iter().flat_map(|(_, runs)| runs), edit, &self.row_ids(&store, &published))?;
         commits.last_seq = seq;
         let gone = self.publish(&store, &mut commits, published, catalog, seq);
         drop(commits);
         store.add_loads(&self.loads);
-        store.call();
+        store.call_flush();
+        store.call_compact();
         store.drop_storages(gone)?;
         Ok(seq)
     }
@@ -306,7 +307,6 @@ impl Transaction {
             trees.extend(self.fresh.iter().map(|(id, storage)| (*id, storage.clone())));
             for (id, runs) in published {
                 let Some(storage) = trees.get_mut(&id) else { continue };
-                runs.iter().for_each(|run| run.keep());
                 storage.shared.committed(seq);
                 storage.tree = Arc::new(with_runs(store, storage, runs));
             }

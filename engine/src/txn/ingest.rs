@@ -122,7 +122,7 @@ fn finish(
     };
     for run in &runs {
         report.bytes_on_disk += run.bytes();
-        report.model_segments += run.run.index_stats().map_or(0, |stats| u64::try_from(stats.segments).unwrap_or(0));
+        report.model_segments += u64::try_from(run.run.index_stats()?.index.segments).unwrap_or(0);
     }
     txn.store.counters.bytes_ingested.fetch_add(report.bytes_on_disk, Ordering::Relaxed);
     writes.loaded = runs;

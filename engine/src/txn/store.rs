@@ -63,17 +63,14 @@ pub(crate) struct Shared {
     next_row_id: AtomicI64,
     /// The last commit that wrote to it.
     last_commit: AtomicU64,
-    /// Up to here all commits to it are in runs.
-    pub(crate) flushed: AtomicU64,
     pub(crate) gate: Arc<Gate>,
 }
 
 impl Shared {
-    pub(crate) fn new(next_row_id: i64, last_commit: Seq, flushed: Seq) -> Arc<Self> {
+    pub(crate) fn new(next_row_id: i64, last_commit: Seq) -> Arc<Self> {
         Arc::new(Shared {
             next_row_id: AtomicI64::new(next_row_id.max(1)),
             last_commit: AtomicU64::new(last_commit),
-            flushed: AtomicU64::new(flushed),
             gate: Gate::new(),
         })
     }
@@ -146,7 +143,10 @@ pub(crate) struct Counters {
 /// Calls for background work.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    pub(crate) wanted: bool,
+    /// Grows with every call for flushes.
+    pub(crate) flush: u64,
+    /// Grows with every call for merges.
+    pub(crate) compact: u64,
     pub(crate) stop: bool,
 }
 
@@ -181,6 +181,8 @@ pub(crate) struct Store {
     pub(crate) maintenance: Mutex<()>,
     /// Held by whoever flushes: memtables of a storage go in their order, and the log is released in order.
     pub(crate) flushing: Mutex<()>,
+    /// Held by whoever merges: two merges of one storage never choose the same runs.
+    pub(crate) compacting: Mutex<()>,
     state: Mutex<State>,
     pub(crate) commits: Mutex<Commits>,
     loads: Mutex<BTreeMap<StorageId, Vec<LoadRecord>>>,
@@ -209,6 +211,7 @@ impl Store {
             manifest: Mutex::new(parts.manifest),
             maintenance: Mutex::new(()),
             flushing: Mutex::new(()),
+            compacting: Mutex::new(()),
             state: Mutex::new(State { view: parts.view, catalogs: VecDeque::new() }),
             commits: Mutex::new(commits),
             loads: Mutex::new(parts.loads),
@@ -262,9 +265,11 @@ impl Store {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        match &self.log {
-            Some(log) if !self.is_poisoned() => log.close(),
-            _ => Ok(()),
+        let Some(log) = self.log.as_ref().filter(|_| !self.is_poisoned()) else { return Ok(()) };
+        log.close()?;
+        match self.manifest.lock().as_mut() {
+            Some(manifest) => manifest.close(),
+            None => Ok(()),
         }
     }
 
@@ -284,13 +289,12 @@ impl Store {
     /// A storage without rows.
     pub(crate) fn fresh_storage(&self, table: &TableDef) -> Result<Storage> {
         let tree = Tree {
-            storage: table.storage,
             schema: Arc::new(RunSchema::of(table)?),
             active: self.fresh_mem(),
             upper: Vec::new(),
             last: Vec::new(),
         };
-        Ok(Storage { tree: Arc::new(tree), shared: Shared::new(1, 0, 0) })
+        Ok(Storage { tree: Arc::new(tree), shared: Shared::new(1, 0) })
     }
 
     /// Replaces trees under the state lock.
@@ -372,16 +376,32 @@ impl Store {
     pub(crate) fn edit(&self, mut edit: Edit, row_ids: &[(StorageId, Arc<Shared>)]) -> Result<()> {
         self.io.sync_dir(&self.dir).map_err(|error| self.poison(error))?;
         let mut manifest = self.manifest.lock();
+        let Some(manifest) = manifest.as_mut() else { return self.log().map(drop) };
         // Read under the manifest's lock: these numbers never go back.
         edit.next_run_id = Some(self.output.next_run());
+        edit.last_seq = Some(manifest.state().last_seq.max(self.view().seq).max(edit.last_seq.unwrap_or(0)));
         for (storage, shared) in row_ids {
             edit.next_row_ids.push((*storage, u64::try_from(shared.next_row_id()).unwrap_or(0)));
         }
-        let Some(manifest) = manifest.as_mut() else { return self.log().map(drop) };
         manifest.apply(edit).map_err(|error| match error.kind() {
             // Everything is as it was.
             ErrorKind::DiskFull | ErrorKind::LimitExceeded => error,
             _ => self.poison(error),
+        })
+    }
+
+    /// As [`Store::edit`], for an edit that adds `runs`. Their files stay unless it is certain that the edit is not there.
+    pub(crate) fn publish_runs<'a>(
+        &self,
+        runs: impl Iterator<Item = &'a Arc<RunRef>> + Clone,
+        edit: Edit,
+        row_ids: &[(StorageId, Arc<Shared>)],
+    ) -> Result<()> {
+        runs.clone().for_each(|run| run.keep());
+        self.edit(edit, row_ids).inspect_err(|_| {
+            if !self.is_poisoned() {
+                runs.for_each(|run| run.doom());
+            }
         })
     }
 
@@ -395,9 +415,15 @@ impl Store {
         Ok(needed.filter_map(|mem| mem.first_lsn()).min().unwrap_or(end).min(end))
     }
 
-    /// Calls the background threads.
-    pub(crate) fn call(&self) {
-        self.calls.lock().wanted = true;
+    /// Calls for flushes.
+    pub(crate) fn call_flush(&self) {
+        self.calls.lock().flush += 1;
+        self.called.notify_all();
+    }
+
+    /// Calls for merges.
+    pub(crate) fn call_compact(&self) {
+        self.calls.lock().compact += 1;
         self.called.notify_all();
     }
 
@@ -418,7 +444,7 @@ impl Store {
             return;
         }
         let mut calls = self.calls.lock();
-        calls.wanted = true;
+        calls.flush += 1;
         self.called.notify_all();
         while full() && !self.is_poisoned() {
             let timed_out;
@@ -451,7 +477,7 @@ impl Store {
         }
         if !full.is_empty() {
             self.rotate(&full);
-            self.call();
+            self.call_flush();
         }
         Ok(())
     }
