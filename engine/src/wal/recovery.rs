@@ -11,9 +11,7 @@ The rules, which [`super`] explains:
   tail of a crash, and the stream ends there.
 */
 
-use super::frame::{
-    BLOCK, BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Frame, FrameRead, HeaderBlock, SegmentHeader,
-};
+use super::frame::{BLOCK, BLOCK_BYTES, FRAME_HEADER_BYTES, Frame, FrameRead, HeaderBlock, SegmentHeader};
 use super::record::{Assembler, length};
 use super::segment::number_of;
 use super::{Lsn, Replay};

@@ -1,4 +1,6 @@
-//! The log against its promises: what comes back after closes, kills, power failures, damage and full disks.
+/*!
+The log against its promises: what comes back after closes, kills, power failures, damage and full disks.
+*/
 
 use super::*;
 use crate::io::sim::{Fault, FaultKind, Operation, SimDisk, SimOptions, Simulation, Survivors};
