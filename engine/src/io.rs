@@ -13,7 +13,8 @@ from the same seed. `clippy.toml` forbids the standard library's own doors elsew
     sync, channel, thread
                 locks, queues and threads: the standard library's, or the simulator's inside a simulation
     buffer      owned, page-aligned bytes: what an operation carries to the device and back
-    collections hash maps whose order is the same in every run
+    collections hash maps whose order is the same in every run (the standard ones' is not); for keys that users choose,
+                use a `BTreeMap`
     random      a small generator with a seed
 ```
 
@@ -46,6 +47,7 @@ mod conformance;
 mod memory;
 mod posix;
 pub mod random;
+pub mod sim;
 mod store;
 pub mod sync;
 pub mod thread;

@@ -8,6 +8,7 @@ A fixed seed lets whoever chooses the keys choose collisions. So: these are for 
 numbers); for keys that users choose (row keys, names), use a `BTreeMap`. Construct them with `default()`; the standard
 `new` exists for the standard hasher only.
 */
+#![expect(clippy::disallowed_types, reason = "these are the standard maps under a hasher with a fixed seed")]
 
 use super::random::mix;
 use std::hash::{BuildHasher, Hasher};

@@ -5,6 +5,11 @@ It works on every Unix and wherever io_uring is forbidden. An operation is execu
 opened close-on-exec; the lock is `flock`, which the kernel drops with the process, so that a lock never outlives a
 crash.
 */
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the one place where the engine meets the operating system"
+)]
 
 use super::{Completion, DirEntry, Done, EntryKind, File, Io, IoRef, Lock, Op, OpenMode, locked};
 use crate::error::{Error, Result};
@@ -276,4 +281,39 @@ fn reserve(file: &fs::File, offset: u64, len: u64) -> std::io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn reserve(_file: &fs::File, _offset: u64, _len: u64) -> std::io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_device_is_told_from_a_broken_one() {
+        let full = posix().open(Path::new("/dev/full"), OpenMode::ReadWrite).unwrap();
+        assert_eq!(full.write_all_at(0, Buffer::from_slice(b"x")).unwrap_err().kind(), ErrorKind::DiskFull);
+    }
+
+    #[test]
+    fn a_lock_file_says_who_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        fs::write(&path, "a longer line left by an earlier holder\n").unwrap();
+        let io = posix();
+        let _held = io.lock(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", io.process_id()));
+        let error = io.lock(&path).unwrap_err();
+        assert_eq!(error.message(), format!("process {} has it open", io.process_id()));
+        assert_eq!(error.place().unwrap().file, path);
+    }
+
+    #[test]
+    fn links_are_followed_when_looked_up_and_not_when_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
+        let io = posix();
+        assert_eq!(io.exists(&dir.path().join("link")).unwrap(), Some(EntryKind::Dir));
+        assert_eq!(io.list(dir.path()).unwrap().first().unwrap().kind, EntryKind::Other);
+    }
 }

@@ -3,11 +3,21 @@ Locks and condition variables.
 
 They are the standard library's, except that a guard comes back directly: a thread that panicked while holding a lock
 does not make it unusable, because a panic in the engine is a bug that has poisoned the database by other means.
-*/
 
+Inside a simulation, taking and letting go of a lock and notifying are points where other threads may go first. Only one
+thread runs at a time there, so a lock is taken by trying: if another has it, the thread blocks on the lock's address
+until it is let go. Nothing is spurious but what the seed says.
+*/
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "what the rest of the engine uses instead is made of these"
+)]
+
+use super::sim::scheduler::{self, Context, Wait};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError, TryLockResult};
 use std::time::Duration;
 
 /// Mutual exclusion around a value.
@@ -19,7 +29,10 @@ pub struct Mutex<T> {
 /// The right to use a [`Mutex`]'s value until it is dropped.
 #[must_use = "the lock is let go at once"]
 pub struct MutexGuard<'a, T> {
+    // Dropped before `release`, which tells those who wait.
     inner: std::sync::MutexGuard<'a, T>,
+    lock: &'a Mutex<T>,
+    release: Release,
 }
 
 impl<T> Mutex<T> {
@@ -30,16 +43,21 @@ impl<T> Mutex<T> {
 
     /// Waits for the lock and takes it. Not reentrant.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard { inner: self.inner.lock().unwrap_or_else(PoisonError::into_inner) }
+        match scheduler::current() {
+            None => self.guard(self.inner.lock().unwrap_or_else(PoisonError::into_inner)),
+            Some(context) => {
+                context.point();
+                self.guard(take(&context, self.address(), || self.inner.try_lock()))
+            }
+        }
     }
 
     /// Takes the lock if nobody holds it.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        match self.inner.try_lock() {
-            Ok(inner) => Some(MutexGuard { inner }),
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(MutexGuard { inner: poisoned.into_inner() }),
-            Err(std::sync::TryLockError::WouldBlock) => None,
+        if let Some(context) = scheduler::current() {
+            context.point();
         }
+        unless_held(self.inner.try_lock()).map(|inner| self.guard(inner))
     }
 
     /// The value, without locking: nobody else can have it.
@@ -50,6 +68,14 @@ impl<T> Mutex<T> {
     /// The value.
     pub fn into_inner(self) -> T {
         self.inner.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn guard<'a>(&'a self, inner: std::sync::MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        MutexGuard { inner, lock: self, release: Release { address: self.address() } }
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 }
 
@@ -73,6 +99,38 @@ impl<T> fmt::Debug for Mutex<T> {
     }
 }
 
+/// Tells a simulation, when it is dropped, that the lock at an address was let go.
+struct Release {
+    address: usize,
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if let Some(context) = scheduler::current() {
+            context.wake_all(Wait::Lock(self.address));
+            context.point();
+        }
+    }
+}
+
+/// Takes a lock inside a simulation.
+fn take<G>(context: &Context, address: usize, try_take: impl Fn() -> TryLockResult<G>) -> G {
+    loop {
+        if let Some(guard) = unless_held(try_take()) {
+            return guard;
+        }
+        context.block(Wait::Lock(address), None);
+    }
+}
+
+fn unless_held<G>(outcome: TryLockResult<G>) -> Option<G> {
+    match outcome {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
 /// Many readers or one writer of a value.
 #[derive(Default)]
 pub struct RwLock<T> {
@@ -82,13 +140,17 @@ pub struct RwLock<T> {
 /// The right to read a [`RwLock`]'s value until it is dropped.
 #[must_use = "the lock is let go at once"]
 pub struct RwLockReadGuard<'a, T> {
+    // Dropped before `_release`, which tells those who wait.
     inner: std::sync::RwLockReadGuard<'a, T>,
+    _release: Release,
 }
 
 /// The right to change a [`RwLock`]'s value until it is dropped.
 #[must_use = "the lock is let go at once"]
 pub struct RwLockWriteGuard<'a, T> {
+    // Dropped before `_release`, which tells those who wait.
     inner: std::sync::RwLockWriteGuard<'a, T>,
+    _release: Release,
 }
 
 impl<T> RwLock<T> {
@@ -99,12 +161,26 @@ impl<T> RwLock<T> {
 
     /// Waits until nobody writes. Not reentrant: a second `read` on the same thread may wait for ever.
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        RwLockReadGuard { inner: self.inner.read().unwrap_or_else(PoisonError::into_inner) }
+        let inner = match scheduler::current() {
+            None => self.inner.read().unwrap_or_else(PoisonError::into_inner),
+            Some(context) => {
+                context.point();
+                take(&context, self.address(), || self.inner.try_read())
+            }
+        };
+        RwLockReadGuard { inner, _release: Release { address: self.address() } }
     }
 
     /// Waits until nobody reads or writes. Not reentrant.
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        RwLockWriteGuard { inner: self.inner.write().unwrap_or_else(PoisonError::into_inner) }
+        let inner = match scheduler::current() {
+            None => self.inner.write().unwrap_or_else(PoisonError::into_inner),
+            Some(context) => {
+                context.point();
+                take(&context, self.address(), || self.inner.try_write())
+            }
+        };
+        RwLockWriteGuard { inner, _release: Release { address: self.address() } }
     }
 
     /// The value, without locking: nobody else can have it.
@@ -115,6 +191,10 @@ impl<T> RwLock<T> {
     /// The value.
     pub fn into_inner(self) -> T {
         self.inner.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 }
 
@@ -160,24 +240,67 @@ impl Condvar {
 
     /// Lets the lock go, waits to be notified, and takes it again. May come back without having been notified.
     pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        MutexGuard { inner: self.inner.wait(guard.inner).unwrap_or_else(PoisonError::into_inner) }
+        match scheduler::current() {
+            None => {
+                let MutexGuard { inner, lock, release } = guard;
+                let inner = self.inner.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                MutexGuard { inner, lock, release }
+            }
+            Some(context) => self.wait_simulated(&context, guard, None).0,
+        }
     }
 
     /// As [`Condvar::wait`], for at most `timeout`; `true` if that passed.
     pub fn wait_timeout<'a, T>(&self, guard: MutexGuard<'a, T>, timeout: Duration) -> (MutexGuard<'a, T>, bool) {
-        let waited = self.inner.wait_timeout(guard.inner, timeout);
-        let (inner, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
-        (MutexGuard { inner }, outcome.timed_out())
+        match scheduler::current() {
+            None => {
+                let MutexGuard { inner, lock, release } = guard;
+                let waited = self.inner.wait_timeout(inner, timeout);
+                let (inner, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
+                (MutexGuard { inner, lock, release }, outcome.timed_out())
+            }
+            Some(context) => self.wait_simulated(&context, guard, Some(timeout)),
+        }
+    }
+
+    fn wait_simulated<'a, T>(
+        &self,
+        context: &Context,
+        guard: MutexGuard<'a, T>,
+        timeout: Option<Duration>,
+    ) -> (MutexGuard<'a, T>, bool) {
+        let MutexGuard { inner, lock, release } = guard;
+        drop(inner);
+        context.wake_all(Wait::Lock(release.address));
+        let timed_out = context.block(Wait::Condition(self.address()), timeout);
+        let inner = take(context, release.address, || lock.inner.try_lock());
+        (MutexGuard { inner, lock, release }, timed_out)
     }
 
     /// Wakes one of those who wait.
     pub fn notify_one(&self) {
-        self.inner.notify_one();
+        match scheduler::current() {
+            None => self.inner.notify_one(),
+            Some(context) => {
+                context.point();
+                context.wake_one(Wait::Condition(self.address()));
+            }
+        }
     }
 
     /// Wakes all who wait.
     pub fn notify_all(&self) {
-        self.inner.notify_all();
+        match scheduler::current() {
+            None => self.inner.notify_all(),
+            Some(context) => {
+                context.point();
+                context.wake_all(Wait::Condition(self.address()));
+            }
+        }
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 }
 
@@ -230,5 +353,61 @@ impl<T> Default for OnceCell<T> {
 impl<T> fmt::Debug for OnceCell<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.value.get().is_some() { "OnceCell(made)" } else { "OnceCell(empty)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::thread;
+    use std::sync::Arc;
+
+    #[test]
+    fn locks_exclude_real_threads_too() {
+        let shared = Arc::new((Mutex::new(0), RwLock::new(0)));
+        let add = |shared: Arc<(Mutex<u64>, RwLock<u64>)>| {
+            move || {
+                for _ in 0..1000 {
+                    *shared.0.lock() += 1;
+                    *shared.1.write() += 1;
+                }
+            }
+        };
+        let threads = [0, 1, 2].map(|_| thread::spawn("adder", add(Arc::clone(&shared))).unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!((*shared.0.lock(), *shared.1.read()), (3000, 3000));
+        let held = shared.0.lock();
+        assert!(shared.0.try_lock().is_none());
+        drop(held);
+        assert!(shared.0.try_lock().is_some());
+    }
+
+    #[test]
+    fn a_condition_wakes_a_real_thread_and_times_out() {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let other = Arc::clone(&shared);
+        let waker = thread::spawn("waker", move || {
+            *other.0.lock() = true;
+            other.1.notify_all();
+        });
+        let mut done = shared.0.lock();
+        while !*done {
+            done = shared.1.wait(done);
+        }
+        waker.unwrap().join().unwrap();
+        assert!(shared.1.wait_timeout(done, Duration::from_millis(1)).1);
+    }
+
+    #[test]
+    fn a_panic_under_a_lock_leaves_it_usable() {
+        let shared = Arc::new((Mutex::new(1), RwLock::new(2)));
+        let other = Arc::clone(&shared);
+        let thread = thread::spawn("bad", move || {
+            let _guards = (other.0.lock(), other.1.write());
+            panic!("on purpose");
+        });
+        assert!(thread.unwrap().join().is_err());
+        assert_eq!((*shared.0.lock(), *shared.1.read()), (1, 2));
+        assert!(shared.0.try_lock().is_some());
     }
 }

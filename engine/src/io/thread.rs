@@ -1,8 +1,16 @@
 /*!
 Threads: every one has a name, and one that panics gives an error to whoever joins it.
-*/
 
-use crate::error::{Error, Result};
+They are the system's; those of a simulation are started inside it, run when its scheduler says, and sleep by its clock.
+*/
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "what the rest of the engine uses instead is made of these"
+)]
+
+use super::sim::scheduler::{self, Peer, Wait};
+use crate::error::{Error, ErrorKind, Result};
 use std::any::Any;
 use std::fmt;
 use std::time::Duration;
@@ -13,39 +21,58 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-    let inner = spawned.map_err(|e| Error::io("start a thread", name, e))?;
-    Ok(JoinHandle { name: name.to_owned(), inner })
+    let spawned = match scheduler::current() {
+        Some(context) => context.spawn(name, run).map(|(peer, inner)| (Some(peer), inner)),
+        None => std::thread::Builder::new().name(name.to_owned()).spawn(run).map(|inner| (None, inner)),
+    };
+    let failed = |e| Error::new(ErrorKind::Io, format!("cannot start thread {name}: {e}"));
+    let (peer, inner) = spawned.map_err(failed)?;
+    Ok(JoinHandle { name: name.to_owned(), inner, peer })
 }
 
 /// Waits for `duration`.
 pub fn sleep(duration: Duration) {
-    std::thread::sleep(duration);
+    match scheduler::current() {
+        Some(context) => drop(context.block(Wait::Sleep, Some(duration))),
+        None => std::thread::sleep(duration),
+    }
 }
 
 /// Lets another thread run, if one wants to.
 pub fn yield_now() {
-    std::thread::yield_now();
+    match scheduler::current() {
+        Some(context) => context.point(),
+        None => std::thread::yield_now(),
+    }
 }
 
 /// Waits until another thread has called [`Thread::unpark`] on this one; at once if it has since the last `park`.
 /// May come back without.
 pub fn park() {
-    std::thread::park();
+    match scheduler::current() {
+        Some(context) => context.park(None),
+        None => std::thread::park(),
+    }
 }
 
 /// As [`park`], for at most `timeout`.
 pub fn park_timeout(timeout: Duration) {
-    std::thread::park_timeout(timeout);
+    match scheduler::current() {
+        Some(context) => context.park(Some(timeout)),
+        None => std::thread::park_timeout(timeout),
+    }
 }
 
 /// This thread.
 pub fn current() -> Thread {
-    Thread { inner: std::thread::current() }
+    Thread { inner: std::thread::current(), peer: scheduler::current().map(|context| context.peer()) }
 }
 
-/// How many threads can do useful work at once; at least 1.
+/// How many threads can do useful work at once; at least 1. Always 2 in a simulation, lest it depend on the machine.
 pub fn parallelism() -> usize {
+    if scheduler::current().is_some() {
+        return 2;
+    }
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
@@ -53,12 +80,16 @@ pub fn parallelism() -> usize {
 #[derive(Clone)]
 pub struct Thread {
     inner: std::thread::Thread,
+    peer: Option<Peer>,
 }
 
 impl Thread {
     /// Ends the thread's [`park`], or its next one.
     pub fn unpark(&self) {
-        self.inner.unpark();
+        match &self.peer {
+            Some(peer) => peer.unpark(),
+            None => self.inner.unpark(),
+        }
     }
 }
 
@@ -72,11 +103,16 @@ impl fmt::Debug for Thread {
 pub struct JoinHandle<T> {
     name: String,
     inner: std::thread::JoinHandle<T>,
+    /// Its place in a simulation.
+    peer: Option<Peer>,
 }
 
 impl<T> JoinHandle<T> {
     /// Waits for the thread's end. Errors: `Internal` if it panicked, with what it said.
     pub fn join(self) -> Result<T> {
+        if let (Some(peer), Some(context)) = (&self.peer, scheduler::current()) {
+            context.join(peer);
+        }
         self.inner.join().map_err(|panic| {
             Error::internal(format!("thread {} panicked: {}", self.name, panic_message(panic.as_ref())))
         })
@@ -84,12 +120,12 @@ impl<T> JoinHandle<T> {
 
     /// Whether the thread has ended.
     pub fn is_finished(&self) -> bool {
-        self.inner.is_finished()
+        self.peer.as_ref().map_or_else(|| self.inner.is_finished(), Peer::is_finished)
     }
 
     /// Names the thread, to wake it.
     pub fn thread(&self) -> Thread {
-        Thread { inner: self.inner.thread().clone() }
+        Thread { inner: self.inner.thread().clone(), peer: self.peer.clone() }
     }
 
     /// The thread's name.
