@@ -3,11 +3,12 @@ The manifest against its promises: atomic, durable edits, whatever fails or brea
 */
 
 use super::*;
-use crate::io::memory;
 use crate::io::sim::{Fault, FaultKind, Operation, SimDisk, Survivors};
+use crate::io::{memory, thread};
 use crate::run::meta::RunMeta;
 use crate::types::{RunId, StorageId};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const ID: [u8; 16] = *b"a database's id.";
 
@@ -508,22 +509,23 @@ fn a_reader_is_not_disturbed_by_a_writer() {
     let io = memory();
     let mut manifest = created(&io);
     let reader = io.clone();
-    let done = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut runs = 0;
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                let (state, _) = Manifest::open_read_only(&reader, dir()).unwrap();
-                assert!(state.run_ids().count() >= runs);
-                runs = state.run_ids().count();
-            }
-        });
-        for id in 1..200 {
-            manifest.apply(add(id)).unwrap();
-            if id % 5 == 0 {
-                manifest.close().unwrap();
-            }
+    let done = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&done);
+    let read = move || {
+        let mut runs = 0;
+        while !told.load(Ordering::Relaxed) {
+            let (state, _) = Manifest::open_read_only(&reader, dir()).unwrap();
+            assert!(state.run_ids().count() >= runs);
+            runs = state.run_ids().count();
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-    });
+    };
+    let reader = thread::spawn("reader", read).unwrap();
+    for id in 1..200 {
+        manifest.apply(add(id)).unwrap();
+        if id % 5 == 0 {
+            manifest.close().unwrap();
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    reader.join().unwrap();
 }

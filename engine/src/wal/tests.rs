@@ -196,10 +196,9 @@ fn a_log_cut_anywhere_gives_the_records_before_the_cut() {
 #[test]
 fn a_flipped_bit_is_damage_where_a_watermark_covers_it_and_a_torn_tail_elsewhere() {
     let (files, expect) = killed_log(3);
-    let whole = files[SEGMENT].clone();
     for at in 0..5 * 4096 {
         let mut damaged = files.clone();
-        damaged.get_mut(SEGMENT).unwrap()[at] = whole[at] ^ (1 << (at % 8));
+        damaged.get_mut(SEGMENT).unwrap()[at] ^= 1 << (at % 8);
         let io = disk_of(&damaged);
         // Header, three frames, zeros. The third frame proves the two before it; nothing proves the third.
         let frame = at / 4096;
@@ -290,7 +289,7 @@ fn a_record_cut_in_half_does_not_go_on_in_the_next_segment() {
     let name = name.clone();
     let io = disk_of(&files);
     let (wal, records, replay) = try_open(&io, options, 0).unwrap();
-    assert_eq!(records, [first.clone()]);
+    assert_eq!(records, std::slice::from_ref(&first));
     assert_eq!(replay.torn.unwrap(), Place { file: dir().join(name), offset: Some(last_frame as u64) });
     let next = append_synced(&wal, b"next");
     assert!(next.0 > 2_000_000, "positions that were written are not used again");
@@ -373,7 +372,7 @@ fn without_syncs_the_log_may_end_before_what_is_stored_elsewhere() {
     assert_eq!(replay.end, 1_000_000);
     let next = append_synced(&wal, b"next");
     drop(wal);
-    assert_eq!(try_open(&io, always(), 1_000_000).unwrap().1, [next.clone()]);
+    assert_eq!(try_open(&io, always(), 1_000_000).unwrap().1, [next]);
     assert_eq!(try_open(&io, always(), 0).unwrap_err().kind(), ErrorKind::Corruption);
 }
 
