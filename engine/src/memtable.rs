@@ -496,6 +496,7 @@ impl Iterator for Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::thread;
     use proptest::prelude::*;
     use std::cmp::Reverse;
     use std::collections::BTreeMap;
@@ -607,30 +608,33 @@ mod tests {
     #[test]
     fn threads_insert_at_once_and_readers_see_whole_versions_in_order() {
         let table = Arc::new(Memtable::new(1));
-        std::thread::scope(|scope| {
-            for thread in 0..4u64 {
-                let table = &table;
-                scope.spawn(move || {
-                    for n in 0..2000u64 {
-                        let key = (n * 4 + thread).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
-                        table.insert(&key, n + 1, Kind::Put, &key);
-                    }
-                });
+        let write = |thread: u64| {
+            let table = Arc::clone(&table);
+            move || {
+                for n in 0..2000u64 {
+                    let key = (n * 4 + thread).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+                    table.insert(&key, n + 1, Kind::Put, &key);
+                }
             }
-            for reverse in [false, true] {
-                let table = &table;
-                scope.spawn(move || {
-                    for _ in 0..10 {
-                        let keys: Vec<_> = table
-                            .range((Bound::Unbounded, Bound::Unbounded), Seq::MAX, reverse)
-                            .inspect(|entry| assert_eq!(entry.key(), entry.row()))
-                            .map(|entry| entry.key().to_vec())
-                            .collect();
-                        assert!(keys.is_sorted_by(|a, b| if reverse { a > b } else { a < b }));
-                    }
-                });
+        };
+        let read = |reverse: bool| {
+            let table = Arc::clone(&table);
+            move || {
+                for _ in 0..10 {
+                    let keys: Vec<_> = table
+                        .range((Bound::Unbounded, Bound::Unbounded), Seq::MAX, reverse)
+                        .inspect(|entry| assert_eq!(entry.key(), entry.row()))
+                        .map(|entry| entry.key().to_vec())
+                        .collect();
+                    assert!(keys.is_sorted_by(|a, b| if reverse { a > b } else { a < b }));
+                }
             }
-        });
+        };
+        let writers = (0..4).map(|n| thread::spawn("writer", write(n)).unwrap());
+        let readers = [false, true].map(|reverse| thread::spawn("reader", read(reverse)).unwrap());
+        for thread in writers.collect::<Vec<_>>().into_iter().chain(readers) {
+            thread.join().unwrap();
+        }
         assert_eq!(table.rows(), 8000);
         assert_eq!(table.max_seq(), 2000);
         assert_eq!(table.range((Bound::Unbounded, Bound::Unbounded), Seq::MAX, false).count(), 8000);
