@@ -12,10 +12,10 @@ use omendb_engine::types::{Attributes, ColumnId, ColumnType, NewColumn, NewTable
 use std::sync::Arc;
 
 /// SplitMix64.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,17 +23,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 }
 
 /// Small memtables, so that flushes and merges happen.
-pub fn small() -> Options {
+pub(crate) fn small() -> Options {
     Options { memtable_bytes: 16 << 10, log_segment_bytes: 64 << 10, memory_bytes: 16 << 20, ..Options::memory() }
 }
 
-pub fn new_table(name: &str, columns: &[(&str, ColumnType)], key: &[&str]) -> NewTable {
+pub(crate) fn new_table(name: &str, columns: &[(&str, ColumnType)], key: &[&str]) -> NewTable {
     let column = |(name, ty): &(&str, ColumnType)| NewColumn {
         name: (*name).to_owned(),
         ty: *ty,
@@ -48,7 +48,7 @@ pub fn new_table(name: &str, columns: &[(&str, ColumnType)], key: &[&str]) -> Ne
     }
 }
 
-pub fn create(db: &Db, name: &str, columns: &[(&str, ColumnType)], key: &[&str]) -> Arc<TableDef> {
+pub(crate) fn create(db: &Db, name: &str, columns: &[(&str, ColumnType)], key: &[&str]) -> Arc<TableDef> {
     let mut txn = db.begin().unwrap();
     let table = txn.create_table(new_table(name, columns, key)).unwrap();
     txn.commit().unwrap();
@@ -56,16 +56,16 @@ pub fn create(db: &Db, name: &str, columns: &[(&str, ColumnType)], key: &[&str])
 }
 
 /// Key k, value v.
-pub fn create_kv(db: &Db, name: &str) -> Arc<TableDef> {
+pub(crate) fn create_kv(db: &Db, name: &str) -> Arc<TableDef> {
     create(db, name, &[("k", ColumnType::Int64), ("v", ColumnType::Int64)], &["k"])
 }
 
-pub fn type_of(table: &TableDef, id: ColumnId) -> ColumnType {
+pub(crate) fn type_of(table: &TableDef, id: ColumnId) -> ColumnType {
     table.column_by_id(id).map_or(ColumnType::Int64, |column| column.ty)
 }
 
 /// A batch of `rows`, whose values are those of `columns`.
-pub fn batch(table: &TableDef, columns: &[ColumnId], rows: &[Vec<Value>]) -> RecordBatch {
+pub(crate) fn batch(table: &TableDef, columns: &[ColumnId], rows: &[Vec<Value>]) -> RecordBatch {
     let mut arrays: Vec<ArrayRef> = Vec::new();
     for (place, id) in columns.iter().enumerate() {
         let mut sink = ColumnSink::new(type_of(table, *id), rows.len());
@@ -78,39 +78,39 @@ pub fn batch(table: &TableDef, columns: &[ColumnId], rows: &[Vec<Value>]) -> Rec
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options).unwrap()
 }
 
-pub fn ints(rows: &[(i64, i64)]) -> Vec<Vec<Value>> {
+pub(crate) fn ints(rows: &[(i64, i64)]) -> Vec<Vec<Value>> {
     rows.iter().map(|(k, v)| vec![Value::Int(*k), Value::Int(*v)]).collect()
 }
 
 /// Writes whole rows in a transaction of their own.
-pub fn try_put(db: &Db, table: &TableDef, rows: &[Vec<Value>], expectation: Expectation<'_>) -> Result<Seq> {
+pub(crate) fn try_put(db: &Db, table: &TableDef, rows: &[Vec<Value>], expectation: Expectation<'_>) -> Result<Seq> {
     let columns = table.column_ids();
     let mut txn = db.begin()?;
     txn.write(table, WriteKind::Put, &columns, &batch(table, &columns, rows), expectation)?;
     txn.commit()
 }
 
-pub fn put(db: &Db, table: &TableDef, rows: &[Vec<Value>]) -> Seq {
+pub(crate) fn put(db: &Db, table: &TableDef, rows: &[Vec<Value>]) -> Seq {
     try_put(db, table, rows, Expectation::None).unwrap()
 }
 
-pub fn try_delete(db: &Db, table: &TableDef, keys: &[Vec<Value>], expectation: Expectation<'_>) -> Result<Seq> {
+pub(crate) fn try_delete(db: &Db, table: &TableDef, keys: &[Vec<Value>], expectation: Expectation<'_>) -> Result<Seq> {
     let columns: Vec<ColumnId> = table.key_columns().unwrap().into_iter().map(|(id, _)| id).collect();
     let mut txn = db.begin()?;
     txn.write(table, WriteKind::Delete, &columns, &batch(table, &columns, keys), expectation)?;
     txn.commit()
 }
 
-pub fn delete(db: &Db, table: &TableDef, keys: &[Vec<Value>]) -> Seq {
+pub(crate) fn delete(db: &Db, table: &TableDef, keys: &[Vec<Value>]) -> Seq {
     try_delete(db, table, keys, Expectation::None).unwrap()
 }
 
-pub fn key(table: &TableDef, values: &[Value]) -> Key {
+pub(crate) fn key(table: &TableDef, values: &[Value]) -> Key {
     KeySchema::of(table).unwrap().encode(values).unwrap()
 }
 
 /// All rows as a scan gives them.
-pub fn scan(snapshot: &Snapshot, table: &TableDef, request: ScanRequest) -> Vec<Vec<Value>> {
+pub(crate) fn scan(snapshot: &Snapshot, table: &TableDef, request: ScanRequest) -> Vec<Vec<Value>> {
     let projection = request.projection.clone();
     let mut rows = Vec::new();
     for batch in snapshot.scan(table, request).unwrap() {
@@ -127,19 +127,19 @@ pub fn scan(snapshot: &Snapshot, table: &TableDef, request: ScanRequest) -> Vec<
 }
 
 /// All rows, declared columns.
-pub fn all(db: &Db, table: &TableDef) -> Vec<Vec<Value>> {
+pub(crate) fn all(db: &Db, table: &TableDef) -> Vec<Vec<Value>> {
     let request = ScanRequest { projection: table.column_ids(), ..ScanRequest::default() };
     scan(&db.snapshot().unwrap(), table, request)
 }
 
-pub fn get(db: &Db, table: &TableDef, values: &[Value]) -> Option<Row> {
+pub(crate) fn get(db: &Db, table: &TableDef, values: &[Value]) -> Option<Row> {
     let mut row = Row::default();
     let found = db.snapshot().unwrap().get(table, &key(table, values), &table.column_ids(), &mut row).unwrap();
     found.then_some(row)
 }
 
 /// The value of `k` in a table of keys and values.
-pub fn value_of(db: &Db, table: &TableDef, k: i64) -> Option<i64> {
+pub(crate) fn value_of(db: &Db, table: &TableDef, k: i64) -> Option<i64> {
     get(db, table, &[Value::Int(k)]).map(|row| match row.values[1] {
         Value::Int(v) => v,
         _ => panic!("not an integer"),
