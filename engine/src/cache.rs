@@ -292,8 +292,7 @@ impl Slots {
 
     /// Puts verified bytes into `slot`. They may leave again before this returns; the frame handed out stays good.
     pub(crate) fn insert(&self, slot: usize, bytes: Box<[u8]>) -> Arc<Frame> {
-        let frame =
-            Arc::new(Frame { bytes, uses: AtomicU8::new(0), home: Arc::downgrade(&self.home), slot });
+        let frame = Arc::new(Frame { bytes, uses: AtomicU8::new(0), home: Arc::downgrade(&self.home), slot });
         if let Some(place) = self.home.slots.get(slot) {
             let cache = &self.home.cache;
             cache.resident.fetch_add(frame.weight(), Ordering::Relaxed);

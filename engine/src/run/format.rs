@@ -577,7 +577,11 @@ impl<'a> Input<'a> {
     }
 
     pub(super) fn end(self) -> Result<()> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Error::corruption("a part of the run is longer than it should be")) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::corruption("a part of the run is longer than it should be"))
+        }
     }
 }
 

@@ -364,7 +364,8 @@ mod tests {
     #[test]
     fn packed_numbers_come_back_at_every_width() {
         for width in 0..=40u32 {
-            let values: Vec<u64> = (0..100u64).map(|i| 7 + (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (63 - width) >> 1)).collect();
+            let values: Vec<u64> =
+                (0..100u64).map(|i| 7 + (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (63 - width) >> 1)).collect();
             let packed = Packed::of(&values);
             assert!(values.iter().enumerate().all(|(i, value)| packed.get(i) == *value), "width {width}");
             if width <= 32 {

@@ -20,7 +20,9 @@ use super::locators::{Extent, Locators};
 use super::scan::{RunScan, RunScanOptions};
 use super::search::{KeyColumn, Place};
 use super::statistics::{SliceStats, StatsDirectory};
-use super::{KIND_TYPE, Layout, RunMeta, RunSchema, SEQ_TYPE, file_path, offset_of, seq_from_int, seq_to_int, small, wide};
+use super::{
+    KIND_TYPE, Layout, RunMeta, RunSchema, SEQ_TYPE, file_path, offset_of, seq_from_int, seq_to_int, small, wide,
+};
 use crate::cache::{Cache, Frame, Slots};
 use crate::column::ColumnSink;
 use crate::encoding::Vector;
@@ -276,9 +278,12 @@ impl Loaded {
         let file = run.io.open(&run.path, OpenMode::Read)?;
         let file_bytes = file.len()?;
         let tail = Tail::read(file.as_ref(), file_bytes)?;
-        let trailer = placed(tail.trailer(run, file_bytes), &run.path, file_bytes.saturating_sub(offset_of(TRAILER_BYTES)))?;
+        let trailer =
+            placed(tail.trailer(run, file_bytes), &run.path, file_bytes.saturating_sub(offset_of(TRAILER_BYTES)))?;
         if trailer.random != run.meta.random_id {
-            return Err(Error::corruption("the run's file is not the one that the manifest describes").at(&run.path, None));
+            return Err(
+                Error::corruption("the run's file is not the one that the manifest describes").at(&run.path, None)
+            );
         }
         let footer_extent = Extent { offset: trailer.footer_offset, bytes: length(trailer.footer_bytes)? };
         let payload = tail.frame(file.as_ref(), footer_extent, trailer.random)?;
@@ -334,7 +339,10 @@ impl Loaded {
 
     fn checked_slice(&self, slice: usize) -> Result<u32> {
         let in_range = |slice: &u32| *slice < self.locators.slices();
-        small(slice).ok().filter(in_range).ok_or_else(|| Error::invalid(format!("slice {slice} of a run that ends before")))
+        small(slice)
+            .ok()
+            .filter(in_range)
+            .ok_or_else(|| Error::invalid(format!("slice {slice} of a run that ends before")))
     }
 
     /// The place of a column among the file's; `None` if the run does not have it.

@@ -277,8 +277,7 @@ impl RunScan {
     /// Whether the run's bounds alone exclude the range: then its file is not touched.
     fn misses_run(&self) -> bool {
         let meta = self.run.meta();
-        !self.options.range.starts_at_or_before(&meta.max_key)
-            || !self.options.range.ends_at_or_after(&meta.min_key)
+        !self.options.range.starts_at_or_before(&meta.max_key) || !self.options.range.ends_at_or_after(&meta.min_key)
     }
 
     /// The file's columns to read, and where each of the projection's comes from.
@@ -381,7 +380,11 @@ impl RunScan {
             let buffer = Buffer::zeroed(extent.bytes);
             let completion = loaded.file.submit(Op::Read { offset: extent.offset, buffer });
             self.metrics.bytes_read += offset_of(extent.bytes);
-            batch.reads.push(Read { offset: extent.offset, bytes: extent.bytes, state: ReadState::InFlight(completion) });
+            batch.reads.push(Read {
+                offset: extent.offset,
+                bytes: extent.bytes,
+                state: ReadState::InFlight(completion),
+            });
         }
         batch.pieces = pieces;
         Ok(batch)
@@ -428,7 +431,11 @@ impl RunScan {
         }
         let keys = if self.options.with_keys {
             let key_columns = loaded.key.iter().map(|column| of(column.place)).collect::<Result<Vec<_>>>()?;
-            loaded.schema.key.encode_arrays(&key_columns).map_err(|e| Error::corruption(e.to_string()).at(&loaded.path, None))?
+            loaded
+                .schema
+                .key
+                .encode_arrays(&key_columns)
+                .map_err(|e| Error::corruption(e.to_string()).at(&loaded.path, None))?
         } else {
             EncodedKeys::with_capacity(loaded.schema.key.fixed_width(), 0)
         };

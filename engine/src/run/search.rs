@@ -7,8 +7,8 @@ ends the search. Other columns compare values. A bound of a range may be a prefi
 decode; then keys of rows are built and compared as bytes.
 */
 
-use super::reader::{Loaded, Unit};
 use super::predicate::compare_in_key;
+use super::reader::{Loaded, Unit};
 use super::{RunSchema, small, wide};
 use crate::encoding::Vector;
 use crate::error::{Error, Result};
@@ -78,9 +78,12 @@ impl Loaded {
             let ints = key.chunks_exact(8).map(|bytes| Target::Int(int_of(bytes)));
             return self.narrow(slice, ints, unit);
         }
-        let whole = self.schema.key.decode(key).ok().filter(|values| {
-            self.schema.key.encode(values).is_ok_and(|encoded| encoded.as_ref() == key)
-        });
+        let whole = self
+            .schema
+            .key
+            .decode(key)
+            .ok()
+            .filter(|values| self.schema.key.encode(values).is_ok_and(|encoded| encoded.as_ref() == key));
         match whole {
             Some(values) => self.narrow(slice, values.into_iter().map(Target::Value), unit),
             None => self.search_bytes(slice, key),
@@ -99,7 +102,8 @@ impl Loaded {
                 own = self.unit(tile, column.place)?;
                 &own
             };
-            let vector = self.vector(unit, slice, column.place)?.ok_or_else(|| Error::corruption("a key is left out"))?;
+            let vector =
+                self.vector(unit, slice, column.place)?.ok_or_else(|| Error::corruption("a key is left out"))?;
             let last = columns.peek().is_none();
             let found = match &target {
                 Target::Int(target) => narrow_ints(&vector, rows.clone(), *target, last),

@@ -192,11 +192,7 @@ fn left_out(slices: &[Range<usize>], value: &Value) -> EncodedColumn {
         max_exact: true,
         ..SliceStats::default()
     };
-    EncodedColumn {
-        vectors: Vec::new(),
-        lengths: vec![None; slices.len()],
-        stats: slices.iter().map(stats).collect(),
-    }
+    EncodedColumn { vectors: Vec::new(), lengths: vec![None; slices.len()], stats: slices.iter().map(stats).collect() }
 }
 
 /// How many bytes a row takes, encoded and as it is in memory, by the first rows of the run: both at least 1.

@@ -114,7 +114,11 @@ impl Check<'_> {
             Some(prev) => loaded.key_at(prev, loaded.locators.rows_of(prev) - 1)?.into_bytes(),
             None => Vec::new(),
         };
-        let next = if slice + 1 < loaded.locators.slices() { loaded.first_key_of(slice + 1)?.into_bytes() } else { Vec::new() };
+        let next = if slice + 1 < loaded.locators.slices() {
+            loaded.first_key_of(slice + 1)?.into_bytes()
+        } else {
+            Vec::new()
+        };
         if guard.prev_last != prev || guard.next_first != next {
             return wrong("its guards are not its neighbours' keys");
         }

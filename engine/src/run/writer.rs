@@ -7,11 +7,17 @@ known, because a slice carries its successor's first key. In memory are at most 
 The size of slices is chosen from the first thousand rows. A tile ends early when large values would swell it.
 */
 
-use super::format::{FRAME_OVERHEAD, Footer, Guard, Section, SectionKind, Trailer, TRAILER_BYTES, encode_header, encode_schema, frame_crc};
+use super::format::{
+    FRAME_OVERHEAD, Footer, Guard, Section, SectionKind, TRAILER_BYTES, Trailer, encode_header, encode_schema,
+    frame_crc,
+};
 use super::locators::{self, ShortTile};
 use super::statistics::StatsBuilder;
 use super::tile::{EncodedColumn, EncodedTile, Piece, TilePlan, TileRows, sample};
-use super::{ENCODER_THREADS_MAX, KIND_TYPE, Layout, RunBatch, RunMeta, RunOptions, RunSchema, SEQ_TYPE, file_path, offset_of, seq_to_int, small};
+use super::{
+    ENCODER_THREADS_MAX, KIND_TYPE, Layout, RunBatch, RunMeta, RunOptions, RunSchema, SEQ_TYPE, file_path, offset_of,
+    seq_to_int, small,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::channel::{self, Receiver, Sender};
 use crate::io::thread::{self, JoinHandle};
@@ -72,13 +78,7 @@ impl RunWriter {
     ///
     /// # Errors
     /// `Io` also if the file is there already; `InvalidArgument` for options that make no sense.
-    pub fn create(
-        io: &IoRef,
-        dir: &Path,
-        id: RunId,
-        schema: &RunSchema,
-        options: RunOptions,
-    ) -> Result<RunWriter> {
+    pub fn create(io: &IoRef, dir: &Path, id: RunId, schema: &RunSchema, options: RunOptions) -> Result<RunWriter> {
         if options.slice_rows.is_some_and(|rows| !rows.is_power_of_two() || rows > SLICE_ROWS_MAX) {
             return Err(Error::invalid("rows of a slice must be a power of two up to 1,024"));
         }
@@ -191,8 +191,7 @@ impl RunWriter {
         let Some(first) = batches.first() else { return Ok(()) };
         let default_seq = self.options.fixed_seq.or(first.seqs.first().copied()).unwrap_or_default();
         let key_columns = &self.schema.key_columns;
-        let columns: Vec<_> =
-            self.schema.columns.iter().map(|(id, ty)| (*ty, key_columns.contains(id))).collect();
+        let columns: Vec<_> = self.schema.columns.iter().map(|(id, ty)| (*ty, key_columns.contains(id))).collect();
         // Of many small batches, the largest stands for all.
         let largest = batches.iter().max_by_key(|batch| batch.len()).unwrap_or(first);
         let (encoded, raw) = sample(&piece_of(largest, None, default_seq), &columns)?;
