@@ -1,1 +1,224 @@
-//! To be written.
+/*!
+A database: opened from a directory or made in memory, it hands out snapshots to read and transactions to write.
+
+One process writes a directory at a time; any number may read it beside, each at the state as at open. Everything in a
+directory belongs to the database; `db/open.rs` lists the files.
+
+A database's background threads flush memtables, merge runs and look after the log. They stop when it is closed.
+*/
+
+mod identity;
+mod open;
+mod recover;
+mod stats;
+mod worker;
+
+pub use crate::manifest::LoadRecord;
+pub use crate::scan::{Row, Scan, ScanMetrics, ScanRequest};
+pub use crate::txn::{Expectation, Ingest, IngestReport, OnConflict, Snapshot, Transaction, WriteKind};
+pub use crate::wal::SyncMode;
+pub use stats::{DbStats, RunStats, TableStats};
+
+use crate::error::{Error, Result};
+use crate::io::sync::Mutex;
+use crate::io::{self, IoRef, Lock};
+use crate::model::IndexChoice;
+use crate::txn::store::Store;
+use crate::types::{StorageId, TableDef, TableId};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use worker::Workers;
+
+/// Where a database without a directory lies in its own file system.
+const MEMORY_DIR: &str = "/omendb";
+
+/// How to open a database.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The directory; `None` for a database in memory.
+    pub dir: Option<PathBuf>,
+    /// Make the database if the directory is absent or empty.
+    pub create: bool,
+    /// Open for reading only, beside a writer, at the state as at open.
+    pub read_only: bool,
+    /// When a commit is acknowledged.
+    pub sync: SyncMode,
+    /// Bytes of one memtable before it is flushed.
+    pub memtable_bytes: usize,
+    /// Bytes of the cache.
+    pub cache_bytes: usize,
+    /// Bytes that all of the engine may take; staged writes spill into runs before they reach it.
+    pub memory_bytes: usize,
+    /// Bytes of one segment of the log.
+    pub log_segment_bytes: u64,
+    /// Which index runs get.
+    pub index: IndexChoice,
+    /// Threads that a load may use.
+    pub threads: usize,
+    /// Files, clocks and randomness; `None` for those of the system, or of memory where there is no directory.
+    pub io: Option<IoRef>,
+}
+
+impl Options {
+    /// A database in memory.
+    pub fn memory() -> Self {
+        Options {
+            dir: None,
+            create: true,
+            read_only: false,
+            sync: SyncMode::Always,
+            memtable_bytes: 64 << 20,
+            cache_bytes: 256 << 20,
+            memory_bytes: 1 << 30,
+            log_segment_bytes: 64 << 20,
+            index: IndexChoice::Auto,
+            threads: io::thread::parallelism(),
+            io: None,
+        }
+    }
+
+    /// A database in `dir`, made if it is not there.
+    pub fn dir(dir: impl Into<PathBuf>) -> Self {
+        Options { dir: Some(dir.into()), ..Options::memory() }
+    }
+}
+
+/// An open database. Cheap to clone; the last clone closes it.
+#[derive(Debug, Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<Store>,
+    dir: Option<PathBuf>,
+    read_only: bool,
+    workers: Mutex<Option<Workers>>,
+    lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+impl Inner {
+    fn close(&self) -> Result<()> {
+        if let Some(workers) = self.workers.lock().take() {
+            workers.stop(&self.store);
+        }
+        let closed = self.store.close();
+        drop(self.lock.lock().take());
+        closed
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody is left to hear of an error; the log recovers from a close that did not end.
+        let _ = self.close();
+    }
+}
+
+impl Db {
+    /// Opens (or makes) a database.
+    ///
+    /// # Errors
+    /// `NotADatabase`, `NewerFormat`, `Locked` (names the process id), `Io`, `Corruption`.
+    pub fn open(options: Options) -> Result<Db> {
+        let system = || if options.dir.is_some() { io::posix() } else { io::memory() };
+        let io = options.io.clone().unwrap_or_else(system);
+        let dir = options.dir.clone().unwrap_or_else(|| PathBuf::from(MEMORY_DIR));
+        let (store, lock) = open::open(&io, &dir, &options)?;
+        let workers = if options.read_only { None } else { Some(Workers::start(&store)?) };
+        if !options.read_only {
+            store.call_flush();
+            store.call_compact();
+        }
+        let inner = Inner {
+            store,
+            dir: options.dir,
+            read_only: options.read_only,
+            workers: Mutex::new(workers),
+            lock: Mutex::new(lock),
+        };
+        Ok(Db { inner: Arc::new(inner) })
+    }
+
+    /// The directory; `None` for a database in memory.
+    pub fn dir(&self) -> Option<&Path> {
+        self.inner.dir.as_deref()
+    }
+
+    /// Whether it was opened for reading only.
+    pub fn is_read_only(&self) -> bool {
+        self.inner.read_only
+    }
+
+    /// What has been committed so far, to read from.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot::new(self.inner.store.view()))
+    }
+
+    /// A transaction on the present snapshot. `ReadOnly` for a database opened read-only, `Poisoned` after a failed write.
+    pub fn begin(&self) -> Result<Transaction> {
+        Transaction::new(Arc::clone(&self.inner.store))
+    }
+
+    /// Writes every memtable into runs.
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Poisoned`; errors of writing.
+    pub fn flush(&self) -> Result<()> {
+        let store = &self.inner.store;
+        store.check_writable()?;
+        {
+            let _commits = store.commits.lock();
+            let storages: Vec<StorageId> = store.view().trees.keys().copied().collect();
+            store.rotate(&storages);
+        }
+        worker::flush_immutables(store)
+    }
+
+    /// Merges the runs of one table (or all) into one sorted level; deleted rows and old versions go.
+    ///
+    /// # Errors
+    /// `NoSuchTable`; as [`Db::flush`].
+    pub fn compact(&self, table: Option<TableId>) -> Result<()> {
+        self.flush()?;
+        let store = &self.inner.store;
+        let view = store.view();
+        let storages: Vec<StorageId> = match table {
+            None => view.trees.keys().copied().collect(),
+            Some(id) => {
+                let missing = || Error::new(crate::ErrorKind::NoSuchTable, format!("there is no table with id {}", id.0));
+                vec![view.catalog.by_id(id).ok_or_else(missing)?.storage]
+            }
+        };
+        // Trees of this view keep their runs' files; they are to go.
+        drop(view);
+        storages.into_iter().try_for_each(|id| worker::merge_all(store, id))
+    }
+
+    /// Counts of the whole database.
+    pub fn stats(&self) -> Result<DbStats> {
+        Ok(stats::database(&self.inner.store))
+    }
+
+    /// Counts of one table. `NoSuchTable`.
+    pub fn table_stats(&self, table: &TableDef) -> Result<TableStats> {
+        stats::table(&self.inner.store, table)
+    }
+
+    /// The runs of one table, newest first. `NoSuchTable`.
+    pub fn run_stats(&self, table: &TableDef) -> Result<Vec<RunStats>> {
+        stats::runs(&self.inner.store, table)
+    }
+
+    /// The loads that the table remembers, oldest first.
+    pub fn loads(&self, table: &TableDef) -> Result<Vec<LoadRecord>> {
+        Ok(self.inner.store.loads(table.storage))
+    }
+
+    /// Flushes the log, writes its watermark, releases the lock, for all clones. Dropping the last clone does the same and
+    /// cannot report errors.
+    pub fn close(self) -> Result<()> {
+        self.inner.close()
+    }
+}
