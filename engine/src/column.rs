@@ -317,7 +317,8 @@ impl ColumnSink {
                 if values.iter().fold(0, |all, value| all | value) & !1 != 0 {
                     return Err(misfit());
                 }
-                v.append_buffer(&BooleanBuffer::from_iter(values.iter().map(|value| *value == 1)));
+                let is_true = |row: usize| values.get(row) == Some(&1);
+                v.append_buffer(&BooleanBuffer::collect_bool(values.len(), is_true));
             }
             _ => return Err(self.takes_no("integers")),
         }

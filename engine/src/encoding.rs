@@ -23,7 +23,7 @@ encoding here finds a value by its position.
 
     integers   prediction (frame, line, lines) + bit-packed residual + patches
     floats     decimal-scaled integers with exceptions, or the bits as integers
-    strings    common prefix, offsets as integers or one length, symbol table (FSST)
+    strings    common prefix, offsets as integers or one length, symbol table (FSST), or numbers (`numerals`)
 ```
 
 There is no checksum: the run adds one. Bytes that are not what was written give `Corruption`, or other values of the right
@@ -37,6 +37,7 @@ mod distinct;
 mod floats;
 mod integers;
 mod nulls;
+mod numerals;
 mod strings;
 mod symbols;
 #[cfg(test)]
@@ -46,7 +47,7 @@ mod wide;
 mod writer;
 
 pub use vector::Vector;
-pub use writer::encode;
+pub use writer::{Encoder, encode};
 
 use crate::limits::SLICE_ROWS_MAX;
 use std::fmt;
@@ -78,6 +79,8 @@ pub enum Encoding {
     Wide,
     /// Byte strings of one length.
     Fixed,
+    /// Byte strings of one length as numbers.
+    Numerals,
     /// Byte strings with offsets.
     Plain,
     /// Byte strings compressed with a symbol table (FSST).
@@ -97,6 +100,7 @@ impl fmt::Display for Encoding {
             Encoding::FloatBits => "float bits",
             Encoding::Wide => "wide",
             Encoding::Fixed => "fixed",
+            Encoding::Numerals => "numerals",
             Encoding::Plain => "plain",
             Encoding::Symbols => "symbols",
         })

@@ -8,7 +8,7 @@ use crate::limits::SLICE_ROWS_MAX;
 const SLOTS: usize = 2 * SLICE_ROWS_MAX;
 const EMPTY: u16 = u16::MAX;
 
-/// The distinct values of a vector, in order of first appearance, and each row's code.
+/// The distinct values of a vector and each row's code.
 #[derive(Debug)]
 pub(super) struct Distinct {
     /// For each distinct value, the row in which it is first seen.
@@ -48,6 +48,24 @@ impl Distinct {
             distinct.codes.push(code);
         }
         Some(distinct)
+    }
+
+    /// The same with the distinct values in rising order, which makes a dictionary smaller.
+    pub(super) fn sorted_by_key<K: Ord>(mut self, key: impl Fn(usize) -> K) -> Self {
+        let mut order: Vec<u16> = (0u16..).take(self.firsts.len()).collect();
+        let first = |code: &u16| self.firsts.get(usize::from(*code)).copied().unwrap_or(0);
+        order.sort_by_cached_key(|code| key(first(code)));
+        let firsts = order.iter().map(first).collect();
+        let mut renumber = vec![0u16; order.len()];
+        for (new, old) in (0u16..).zip(&order) {
+            if let Some(to) = renumber.get_mut(usize::from(*old)) {
+                *to = new;
+            }
+        }
+        for code in &mut self.codes {
+            *code = renumber.get(usize::from(*code)).copied().unwrap_or(0);
+        }
+        Distinct { firsts, codes: self.codes }
     }
 }
 

@@ -28,7 +28,7 @@ use super::integers::{Integers, Plan};
 use crate::error::{Error, Result};
 use crate::limits::SLICE_ROWS_MAX;
 
-/// 10^22 is the last power of ten that a double holds exactly; beyond 10^17 no double below [`DECIMAL_MAX`] has digits.
+/// Digits after the point, at most. Doubles hold powers of ten exactly up to 10^22; decimals with more than 17 digits are rare.
 const EXPONENT_MAX: usize = 17;
 /// Integers of decimals stay below 2^51, where adding and subtracting 1.5 × 2^52 rounds and converts.
 const DECIMAL_MAX: f64 = (1u64 << 51) as f64;
@@ -86,7 +86,7 @@ impl Float for f32 {
 }
 
 /// Decimal floats, read in place.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Decimals<'a> {
     power: f64,
     integers: Integers<'a>,
@@ -237,7 +237,6 @@ fn exponent_of<F: Float>(values: &[F]) -> Option<usize> {
     const SAMPLE: usize = 24;
     let stride = values.len().div_ceil(SAMPLE).max(1);
     let (mut sampled, mut found, mut of_exponent) = (0usize, 0usize, [0usize; EXPONENT_MAX + 1]);
-    // What the sample has needed so far is where the search for the next one's exponent begins.
     for value in values.iter().step_by(stride) {
         sampled += 1;
         if let Some(count) = digits(*value).and_then(|digits| of_exponent.get_mut(digits)) {
@@ -262,7 +261,7 @@ fn digits<F: Float>(value: F) -> Option<usize> {
 }
 
 /// Floats kept as their bits, read in place.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Bits<'a> {
     shift: u32,
     integers: Integers<'a>,

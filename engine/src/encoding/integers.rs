@@ -38,19 +38,19 @@ const LINE: u8 = 1;
 const LINES: u8 = 2;
 const PATCHED: u8 = 0x80;
 
-/// Integers, read in place.
-#[derive(Debug, Clone, Copy)]
+/// Integers, read in place. What is rare is boxed: a point read opens a vector for each column, and pays for its size.
+#[derive(Debug, Clone)]
 pub(super) struct Integers<'a> {
     prediction: Prediction<'a>,
     residuals: Packed<'a>,
-    patches: Option<Patches<'a>>,
+    patches: Option<Box<Patches<'a>>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Prediction<'a> {
     Frame(i64),
     Line(Line),
-    Lines(Lines<'a>),
+    Lines(Box<Lines<'a>>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -206,10 +206,10 @@ impl<'a> Integers<'a> {
                 let base = cursor.signed()?;
                 Prediction::Line(Line { base, slope: cursor.signed()? })
             }
-            LINES => Prediction::Lines(Lines::open(cursor)?),
+            LINES => Prediction::Lines(Box::new(Lines::open(cursor)?)),
             _ => return Err(Error::corruption(format!("integers of unknown shape {shape}"))),
         };
-        let patches = if shape & PATCHED == 0 { None } else { Some(Patches::open(cursor, count)?) };
+        let patches = if shape & PATCHED == 0 { None } else { Some(Box::new(Patches::open(cursor, count)?)) };
         Ok(Integers { prediction, residuals: Packed::open(cursor, count, width)?, patches })
     }
 
@@ -334,10 +334,14 @@ impl Plan {
                 best = line;
             }
             if best.width > 0 && best.bytes > 24 {
-                if let Some(lines) = Plan::in_pieces(values).filter(|lines| lines.bytes < best.bytes) {
-                    best = lines;
-                }
                 best.consider_patches(values);
+                if let Some(mut lines) = Plan::in_pieces(values) {
+                    lines.consider_patches(values);
+                    // Several lines take a search for each value that is read alone.
+                    if lines.bytes < best.bytes - best.bytes / 16 {
+                        best = lines;
+                    }
+                }
             }
         }
         best

@@ -17,6 +17,7 @@ them ourselves: the crate's own expansion trusts its input.
 use super::cursor::Cursor;
 use crate::error::{Error, Result};
 use fsst::{Compressor, ESCAPE_CODE};
+use std::fmt;
 
 /// A symbol's most bytes.
 const SYMBOL_BYTES_MAX: usize = 8;
@@ -91,10 +92,10 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Appends what `compressed` stands for: at most eight times as many bytes.
-    pub(super) fn expand(&self, compressed: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let mut end = out.len();
-        out.resize(end + compressed.len() * SYMBOL_BYTES_MAX, 0);
+    /// Writes what `compressed` stands for to `out` from `end` on, and returns where it ends. There must be room for
+    /// [`Table::room`] bytes; what is written past the end means nothing.
+    #[inline]
+    pub(super) fn expand(&self, compressed: &[u8], out: &mut [u8], mut end: usize) -> Result<usize> {
         let mut codes = compressed.iter();
         while let Some(code) = codes.next() {
             // Eight bytes are always written, and the next symbol overwrites what is too much.
@@ -112,8 +113,12 @@ impl Table {
             }
             end += length;
         }
-        out.truncate(end);
-        Ok(())
+        Ok(end)
+    }
+
+    /// The most bytes that [`Table::expand`] touches for so many compressed ones.
+    pub(super) fn room(compressed: usize) -> usize {
+        compressed.saturating_mul(SYMBOL_BYTES_MAX)
     }
 }
 
@@ -133,12 +138,10 @@ pub(super) struct Compressed {
 }
 
 impl Compressed {
-    /// Trains a table on `strings` and compresses them with it.
-    pub(super) fn of(strings: &[&[u8]]) -> Compressed {
-        let strings = strings.to_vec();
-        let compressor = Compressor::train(&strings);
-        let mut compressed = compressor.compress_bulk(&strings);
-        let (table, renumber) = used_symbols(&compressor, &compressed);
+    /// Compresses `strings` with the symbols of `compressor`.
+    pub(super) fn of(strings: &[&[u8]], compressor: &Compressor) -> Compressed {
+        let mut compressed = compressor.compress_bulk(&strings.to_vec());
+        let (table, renumber) = used_symbols(compressor, &mut compressed);
         let mut out = Compressed { table, data: Vec::new(), ends: Vec::with_capacity(strings.len()) };
         for string in &mut compressed {
             each_code(string, |code| *code = renumber.get(usize::from(*code)).copied().unwrap_or(ESCAPE_CODE));
@@ -150,11 +153,10 @@ impl Compressed {
 }
 
 /// The table of those symbols that are used, and each old number's new one.
-fn used_symbols(compressor: &Compressor, compressed: &[Vec<u8>]) -> (Vec<u8>, [u8; 256]) {
+fn used_symbols(compressor: &Compressor, compressed: &mut [Vec<u8>]) -> (Vec<u8>, [u8; 256]) {
     let mut used = [false; 256];
     for string in compressed {
-        let mut string = string.clone();
-        each_code(&mut string, |code| {
+        each_code(string, |code| {
             if let Some(used) = used.get_mut(usize::from(*code)) {
                 *used = true;
             }
@@ -177,6 +179,53 @@ fn used_symbols(compressor: &Compressor, compressed: &[Vec<u8>]) -> (Vec<u8>, [u
     let mut table = counts.to_vec();
     table.append(&mut bytes);
     (table, renumber)
+}
+
+/// Symbols carried from one vector of a column to the next.
+///
+/// Training takes about a millisecond, far longer than compressing a vector, and neighbours are alike. So a table is
+/// trained on one vector and used for the following ones (each still stores the symbols that it uses), until they come
+/// out clearly longer than the first one did; and where compression does not pay, it is not tried again for a while.
+#[derive(Default)]
+pub(super) struct Trainer {
+    compressor: Option<Compressor>,
+    /// Compressed bytes per thousand in the vector that the table was trained on.
+    trained: usize,
+    /// Vectors for which nothing is to be tried.
+    rest: usize,
+}
+
+impl fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trainer").field("trained", &self.trained).field("rest", &self.rest).finish_non_exhaustive()
+    }
+}
+
+impl Trainer {
+    /// Compresses `strings`, if that may make them smaller than `bytes`.
+    pub(super) fn compress(&mut self, strings: &[&[u8]], bytes: usize) -> Option<Compressed> {
+        const REST: usize = 32;
+        if self.rest > 0 {
+            self.rest -= 1;
+            return None;
+        }
+        let share = |compressed: &Compressed| (compressed.data.len() + compressed.table.len()) * 1000 / bytes.max(1);
+        if let Some(compressor) = &self.compressor {
+            let compressed = Compressed::of(strings, compressor);
+            if share(&compressed) <= self.trained + self.trained / 8 {
+                return Some(compressed);
+            }
+        }
+        let compressor = Compressor::train(&strings.to_vec());
+        let compressed = Compressed::of(strings, &compressor);
+        self.trained = share(&compressed);
+        if self.trained > 900 {
+            (self.compressor, self.rest) = (None, REST);
+            return None;
+        }
+        self.compressor = Some(compressor);
+        Some(compressed)
+    }
 }
 
 /// Calls `f` on each symbol's number in a compressed string, escapes left out.

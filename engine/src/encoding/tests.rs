@@ -243,6 +243,15 @@ fn a_part_of_a_sliced_array_comes_back() {
 }
 
 #[test]
+fn an_empty_sink_ends_as_an_empty_column_of_its_type() {
+    for ty in TYPES {
+        let sink = ColumnSink::new(ty, 0);
+        assert!(sink.is_empty());
+        assert_rows(&sink.finish(), ty, std::iter::empty());
+    }
+}
+
+#[test]
 fn nonsensical_requests_are_refused_and_leave_everything_as_it_was() {
     let ty = ColumnType::Int64;
     let values = array(ty, &[Value::Int(1), Value::Int(2)]);
@@ -371,4 +380,40 @@ fn training_metrics_take_under_seven_bytes_a_row() {
     let per_row: Vec<f64> = sizes.iter().map(|s| *s as f64 / rows as f64).collect();
     assert!(per_row[0] < 0.05 && per_row[1] < 0.05 && per_row[5] < 0.05, "{per_row:?}");
     assert!(per_row.iter().sum::<f64>() < 6.7, "{per_row:?}");
+}
+
+#[test]
+fn codes_and_counted_ids_cost_what_they_say_not_their_letters() {
+    let mut random = Random(7);
+    let airports: Vec<String> = (0..300).map(|_| text(random.next() as i64 >> 1, 3, &mut Random(0))).collect();
+    let rows = 8 * SLICE_ROWS_MAX as u64;
+    let of = |f: &mut dyn FnMut(u64) -> String| (0..rows).map(|i| Value::Text(f(i))).collect::<Vec<_>>();
+    let per_row = |values: &[Value]| size(ColumnType::Text, values) as f64 / rows as f64;
+    let skewed = of(&mut |_| airports[(random.below(300) * random.below(300) / 300) as usize].clone());
+    assert!(per_row(&skewed) < 1.5, "{}", per_row(&skewed));
+    assert!(per_row(&of(&mut |i| format!("user-{i:08}"))) < 0.05);
+    assert!(per_row(&of(&mut |_| format!("{:032x}", random.next()))) < 8.2);
+    assert!(per_row(&of(&mut |_| "the same for all".into())) < 0.05);
+    let spoken = of(&mut |_| {
+        ["the quick", "brown fox", "jumps over the", "lazy dog"].map(|w| w.repeat(random.below(3) as usize)).concat()
+    });
+    assert!(per_row(&spoken) < 8.0, "{}", per_row(&spoken));
+}
+
+#[test]
+fn an_encoder_that_has_seen_other_text_writes_vectors_that_decode_alone() {
+    let mut random = Random(8);
+    let ty = ColumnType::Text;
+    let mut encoder = Encoder::new(ty);
+    for round in 0..60 {
+        let shape = [2, 6, 11, 8, 2, 7][round / 10];
+        let values = column(ty, shape, 300, 3, &mut random);
+        let mut bytes = Vec::new();
+        let encoding = encoder.encode(&array(ty, &values), 0..300, &mut bytes).unwrap();
+        let vector = Vector::open(&bytes, ty).unwrap();
+        assert_eq!(vector.encoding(), encoding);
+        let mut sink = ColumnSink::new(ty, 300);
+        vector.decode(0..300, &mut sink).unwrap();
+        assert_rows(&sink.finish(), ty, values.into_iter());
+    }
 }

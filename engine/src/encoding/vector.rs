@@ -1,7 +1,7 @@
 /*!
 Reads a vector: by position, by range, by list of positions.
 
-[`Vector::open`] borrows the bytes and keeps a few numbers of each section; it allocates nothing. Rows that are NULL have
+[`Vector::open`] borrows the bytes and keeps a few numbers of each section; it allocates only for rare shapes. Rows that are NULL have
 no value stored, so a row number becomes the number of values before it ([`nulls`](super::nulls)) before it reaches a body.
 */
 
@@ -141,10 +141,7 @@ impl<'a> Vector<'a> {
             Body::Bits(bits) if bits.integers().shape() == Shape::Constant => Encoding::Constant,
             Body::Bits(_) => Encoding::FloatBits,
             Body::Wide(_) => Encoding::Wide,
-            Body::Strings(strings) if strings.constant().is_some() => Encoding::Constant,
-            Body::Strings(strings) if strings.has_symbols() => Encoding::Symbols,
-            Body::Strings(strings) if strings.has_fixed_length() => Encoding::Fixed,
-            Body::Strings(_) => Encoding::Plain,
+            Body::Strings(strings) => strings.encoding(),
         }
     }
 

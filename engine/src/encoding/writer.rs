@@ -12,6 +12,7 @@ use super::floats::{BitsPlan, DecimalPlan, Float};
 use super::integers::Plan;
 use super::nulls::put_bitmap;
 use super::strings::StringsPlan;
+use super::symbols::Trainer;
 use super::vector::Vector;
 use super::{Encoding, Tag, wide};
 use crate::column::interval_bytes;
@@ -25,36 +26,63 @@ use std::ops::Range;
 /// Entries of a dictionary of numbers; with more, codes are hardly narrower than a frame's residuals.
 const NUMBERS_MAX: usize = 256;
 
-/// Appends rows `rows` of `array` to `out` as one vector, and says how they are laid out.
+/// Encodes vectors of one column, one after another, and learns from each for the next.
+///
+/// What is learned (a table of symbols for text) only saves time and bytes: every vector decodes alone.
+#[derive(Debug)]
+pub struct Encoder {
+    ty: ColumnType,
+    trainer: Trainer,
+    entries_trainer: Trainer,
+}
+
+/// Appends rows `rows` of `array` to `out` as one vector: [`Encoder::encode`] for a single one. Many vectors of one
+/// column of text are encoded much faster by one [`Encoder`].
 ///
 /// # Errors
-/// `InvalidArgument` when there are no rows, more than `SLICE_ROWS_MAX`, or more than the array has, or when its type is
-/// not `ty.arrow()`; `LimitExceeded` for a value over `VALUE_BYTES_MAX`. `out` stays as it was.
+/// As [`Encoder::encode`].
 pub fn encode(array: &dyn Array, rows: Range<usize>, ty: ColumnType, out: &mut Vec<u8>) -> Result<Encoding> {
-    if rows.is_empty() || rows.end > array.len() || rows.len() > SLICE_ROWS_MAX {
-        return Err(Error::invalid(format!("rows {rows:?} of an array of {} as one vector", array.len())));
+    Encoder::new(ty).encode(array, rows, out)
+}
+
+impl Encoder {
+    /// An encoder for vectors of a column of type `ty`.
+    pub fn new(ty: ColumnType) -> Self {
+        Encoder { ty, trainer: Trainer::default(), entries_trainer: Trainer::default() }
     }
-    let start = out.len();
-    let slice = array.slice(rows.start, rows.len());
-    let nulls = slice.nulls().filter(|nulls| nulls.null_count() > 0);
-    let all_null = nulls.is_some_and(|nulls| nulls.null_count() == nulls.len());
-    out.extend_from_slice(&[0, 0]);
-    if let Some(nulls) = nulls.filter(|_| !all_null) {
-        put_bitmap(nulls, out);
-    }
-    let tag = match Values::of(&*slice, nulls, ty) {
-        Ok(_) if all_null => Tag::Nothing,
-        Ok(values) => values.write(out),
-        Err(e) => {
-            out.truncate(start);
-            return Err(e);
+
+    /// Appends rows `rows` of `array` to `out` as one vector, and says how they are laid out.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when there are no rows, more than `SLICE_ROWS_MAX`, or more than the array has, or when its type is
+    /// not the column's; `LimitExceeded` for a value over `VALUE_BYTES_MAX`. `out` stays as it was.
+    pub fn encode(&mut self, array: &dyn Array, rows: Range<usize>, out: &mut Vec<u8>) -> Result<Encoding> {
+        let ty = self.ty;
+        if rows.is_empty() || rows.end > array.len() || rows.len() > SLICE_ROWS_MAX {
+            return Err(Error::invalid(format!("rows {rows:?} of an array of {} as one vector", array.len())));
         }
-    };
-    let count = u16::try_from(rows.len() - 1).map_err(|_| Error::internal("rows of a vector"))?;
-    let bitmap = u16::from(nulls.is_some() && !all_null);
-    let head = count | bitmap << 10 | (tag as u16) << 11;
-    out.iter_mut().skip(start).zip(head.to_le_bytes()).for_each(|(to, from)| *to = from);
-    Vector::open(out.get(start..).unwrap_or_default(), ty).map(|vector| vector.encoding())
+        let start = out.len();
+        let slice = array.slice(rows.start, rows.len());
+        let nulls = slice.nulls().filter(|nulls| nulls.null_count() > 0);
+        let all_null = nulls.is_some_and(|nulls| nulls.null_count() == nulls.len());
+        out.extend_from_slice(&[0, 0]);
+        if let Some(nulls) = nulls.filter(|_| !all_null) {
+            put_bitmap(nulls, out);
+        }
+        let tag = match Values::of(&*slice, nulls, ty) {
+            Ok(_) if all_null => Tag::Nothing,
+            Ok(values) => values.write(self, out),
+            Err(e) => {
+                out.truncate(start);
+                return Err(e);
+            }
+        };
+        let count = u16::try_from(rows.len() - 1).map_err(|_| Error::internal("rows of a vector"))?;
+        let bitmap = u16::from(nulls.is_some() && !all_null);
+        let head = count | bitmap << 10 | (tag as u16) << 11;
+        out.iter_mut().skip(start).zip(head.to_le_bytes()).for_each(|(to, from)| *to = from);
+        Vector::open(out.get(start..).unwrap_or_default(), ty).map(|vector| vector.encoding())
+    }
 }
 
 /// The values that are there, in the form their class is encoded from.
@@ -114,14 +142,16 @@ impl<'a> Values<'a> {
         })
     }
 
-    fn write(&self, out: &mut Vec<u8>) -> Tag {
+    fn write(&self, encoder: &mut Encoder, out: &mut Vec<u8>) -> Tag {
         match self {
             Values::Integers(values) => write_integers(values, out),
             Values::Float32(values) => write_floats(values, out),
             Values::Float64(values) => write_floats(values, out),
             Values::Decimals(values) => write_decimals(values, out),
-            Values::Strings(values) => write_strings(values, out),
-            Values::Sixteens(values) => write_strings(&values.iter().map(|v| v.as_slice()).collect::<Vec<_>>(), out),
+            Values::Strings(values) => write_strings(values, encoder, out),
+            Values::Sixteens(values) => {
+                write_strings(&values.iter().map(|v| v.as_slice()).collect::<Vec<_>>(), encoder, out)
+            }
         }
     }
 }
@@ -148,6 +178,7 @@ fn strings<'a>(values: impl ExactSizeIterator<Item = &'a [u8]>, nulls: Option<&N
 fn write_integers(values: &[i64], out: &mut Vec<u8>) -> Tag {
     let plan = Plan::of(values);
     if let Some(distinct) = few_numbers(values.len(), plan.bytes(), |row| number(values, row)) {
+        let distinct = distinct.sorted_by_key(|row| values.get(row).copied());
         let entries: Vec<i64> = distinct.firsts.iter().filter_map(|row| values.get(*row).copied()).collect();
         let entries_plan = Plan::of(&entries);
         if codes_bytes(&distinct) + entries_plan.bytes() < plan.bytes() {
@@ -173,6 +204,7 @@ fn write_floats<F: Float>(values: &[F], out: &mut Vec<u8>) -> Tag {
     let bits_bytes = bits.as_ref().map_or(usize::MAX, BitsPlan::bytes);
     let best = decimal_bytes.min(bits_bytes);
     if let Some(distinct) = few_numbers(values.len(), best, |row| values.get(row).map_or(0, |value| value.bits())) {
+        let distinct = distinct.sorted_by_key(|row| values.get(row).map(|value| value.bits()));
         let entries = BitsPlan::of(distinct.firsts.iter().filter_map(|row| values.get(*row).copied()));
         if codes_bytes(&distinct) + entries.bytes() < best {
             write_codes(&distinct, out);
@@ -202,23 +234,23 @@ fn write_decimals(values: &[i128], out: &mut Vec<u8>) -> Tag {
     }
 }
 
-fn write_strings(values: &[&[u8]], out: &mut Vec<u8>) -> Tag {
+fn write_strings(values: &[&[u8]], encoder: &mut Encoder, out: &mut Vec<u8>) -> Tag {
     let plan = StringsPlan::of(values);
     let get = |row: usize| values.get(row).copied().unwrap_or_default();
     let worth = values.len() >= 4 && plan.bytes() > values.len() / 8 + 16;
     let distinct = worth
         .then(|| Distinct::of(values.len(), values.len() / 2, |row| hash_bytes(get(row)), |a, b| get(a) == get(b)))
         .flatten();
-    if let Some(distinct) = distinct {
+    if let Some(distinct) = distinct.map(|distinct| distinct.sorted_by_key(get)) {
         let entries: Vec<&[u8]> = distinct.firsts.iter().map(|row| get(*row)).collect();
-        let entries = StringsPlan::of(&entries).or_with_symbols();
+        let entries = StringsPlan::of(&entries).or_with_symbols(&mut encoder.entries_trainer);
         if codes_bytes(&distinct) + entries.bytes() < plan.bytes() {
             write_codes(&distinct, out);
             entries.write(out);
             return Tag::Dictionary;
         }
     }
-    plan.or_with_symbols().write(out);
+    plan.or_with_symbols(&mut encoder.trainer).write(out);
     Tag::Plain
 }
 
