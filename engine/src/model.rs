@@ -4,7 +4,7 @@ The index of a run's slices: plain fences, or a learned function proved at build
 A run is sorted by key and cut into slices; this room gets each slice's first and last key and, later, names for any
 byte string the slice to look into. It reads no file and knows no row.
 
-**Promise.** Let first[b] and last[b] be the keys of slice b. [`SliceIndex::find`] gives for a key k
+**Promise.** Let `first[b]` and `last[b]` be the keys of slice b. [`SliceIndex::find`] gives for a key k
 
 ```text
     b     where first[b] ≤ k ≤ last[b]: every key that is in the run, and every absent one that falls inside a slice
@@ -15,7 +15,7 @@ byte string the slice to look into. It reads no file and knows no row.
 so that `last[s − 1] < k < first[s + 1]` always holds for the slice s that it names, and in exactly one slice has k to be
 looked for. As the start or the end of a range, s is right as well: no key from k on lies before slice s, and none up to
 k lies behind it. Fences of numbers always give b, the last slice whose first key is ≤ k; separators and models may give
-b + 1 in the gap, because they keep only what tells last[b] from first[b + 1]. (To keep more, a model would have to spend the
+b + 1 in the gap, because they keep only what tells `last[b]` from `first[b + 1]`. (To keep more, a model would have to spend the
 bits of the whole gap on it: the fence.) `find` is monotone in k.
 
 **Kinds.** Keys that are numbers, or (series, time), have a *head*, an u64 of the same order (`model/head.rs`).
@@ -312,11 +312,9 @@ impl SliceIndex {
             Body::Heads(map, fences) => {
                 in_groups(keys, out, |key| map.reach(key), |ks| fences.floor_batch(ks).map(slice_of_count));
             }
-            Body::Wide(fences) => {
-                in_groups(keys, out, reach_wide, |ks| fences.floor_batch(ks).map(slice_of_count));
-            }
             Body::Model(map, lines) => in_groups(keys, out, |key| map.reach(key), |ks| lines.find_batch(ks)),
-            Body::Separators(_) => out.extend(keys.iter().map(|key| self.find(key))),
+            // 16-byte numbers and strings are bound by their comparisons: taking them together gains nothing.
+            Body::Wide(_) | Body::Separators(_) => out.extend(keys.iter().map(|key| self.find(key))),
         }
     }
 

@@ -72,10 +72,6 @@ impl FrontWriter {
         Ok(())
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-
     /// The set's bytes.
     pub(super) fn finish(self) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(8 + self.blocks.len() * 4 + self.data.len());

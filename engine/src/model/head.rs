@@ -25,7 +25,9 @@ which is dense: series of one extent in time lie on one line. (A shift by whole 
 prefix in the directory starts with another, so at most one is the start of `k`, and it is then the greatest one ≤ `k`. If
 there is one, with ordinal o, the rest of `k` is compared as an Int: it reaches o · (span + 1) + min(t − t0, span), or, being
 before t0, all of the ordinals below o and nothing of o. If there is none, `k` reaches all ordinals whose prefix is < `k`, and
-nothing beyond. So prefixes that lie wholly inside a slice need no entry.
+nothing beyond. So prefixes that lie wholly inside a slice need no entry; and entries that no slice starts with do no harm,
+so that 8-byte prefixes that lie close together are not listed at all: the directory is then all numbers from the first to
+the last, and costs nothing.
 */
 
 use super::front::{FrontCoded, FrontWriter};
@@ -43,7 +45,7 @@ pub(super) enum HeadMap {
 /// The prefixes of a series directory.
 #[derive(Debug, Clone)]
 pub(super) enum Directory {
-    /// 8-byte prefixes that count up by one: a prefix's ordinal is a subtraction.
+    /// 8-byte prefixes that lie close together: a prefix's ordinal is a subtraction, and has room for those between.
     Dense { first: u64, count: u64 },
     /// Any others.
     Listed(FrontCoded),
@@ -60,6 +62,9 @@ enum Standing<'a> {
 const INT: u8 = 1;
 const SERIES_DENSE: u8 = 2;
 const SERIES_LISTED: u8 = 3;
+
+/// A dense directory may have so many ordinals for each prefix that is really there.
+const DENSE_ROOM: u64 = 16;
 
 /// A prefix of 8 bytes is itself a number.
 const DENSE_WIDTH: usize = 8;
@@ -202,44 +207,41 @@ fn parts(key: &[u8]) -> Option<(&[u8], u64)> {
 /// The bytes of a series map; `None` where these are no series keys, or their heads need more than 64 bits.
 fn build_series(firsts: &EncodedKeys) -> Result<Option<Vec<u8>>> {
     let (mut first_time, mut last_time) = (u64::MAX, 0);
-    let mut prefixes = FrontWriter::default();
-    let mut dense: Option<(u64, u64)> = None;
-    let mut last: Option<&[u8]> = None;
+    let mut prefixes: Vec<&[u8]> = Vec::new();
     for key in firsts.iter() {
         let Some((prefix, time)) = parts(key) else { return Ok(None) };
         (first_time, last_time) = (first_time.min(time), last_time.max(time));
-        if last == Some(prefix) {
-            continue;
+        match prefixes.last() {
+            Some(last) if *last == prefix => {}
+            Some(last) if prefix < *last || prefix.starts_with(last) => return Ok(None),
+            _ => prefixes.push(prefix),
         }
-        if last.is_some_and(|last| prefix <= last || prefix.starts_with(last)) {
-            return Ok(None);
-        }
-        dense = match (dense, last) {
-            (_, None) => (prefix.len() == DENSE_WIDTH).then(|| (head(prefix), 1)),
-            (Some((from, count)), _) if prefix.len() == DENSE_WIDTH && head(prefix) - from == count => {
-                Some((from, count + 1))
-            }
-            _ => None,
-        };
-        last = Some(prefix);
-        prefixes.push(prefix)?;
     }
     let Some(span) = last_time.checked_sub(first_time) else { return Ok(None) };
-    if !fits(prefixes.count() as u64, span) {
+    let mut out = Vec::new();
+    if let Some((first, count)) = dense(&prefixes).filter(|(_, count)| fits(*count, span)) {
+        out.push(SERIES_DENSE);
+        [first_time, span, first, count].iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+    } else if fits(prefixes.len() as u64, span) {
+        out.push(SERIES_LISTED);
+        [first_time, span].iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+        let mut writer = FrontWriter::default();
+        prefixes.iter().try_for_each(|prefix| writer.push(prefix))?;
+        out.extend(writer.finish()?);
+    } else {
         return Ok(None);
     }
-    let mut out = vec![if dense.is_some() { SERIES_DENSE } else { SERIES_LISTED }];
-    let mut put = |number: u64| out.extend_from_slice(&number.to_le_bytes());
-    put(first_time);
-    put(span);
-    match dense {
-        Some((first, count)) => {
-            put(first);
-            put(count);
-        }
-        None => out.extend(prefixes.finish()?),
-    }
     Ok(Some(out))
+}
+
+/// The first of these prefixes, which ascend, and how many numbers there are from it to the last one; `None` where
+/// they are no numbers or lie too far apart.
+fn dense(prefixes: &[&[u8]]) -> Option<(u64, u64)> {
+    let (first, last) = (head(prefixes.first()?), head(prefixes.last()?));
+    let count = last.checked_sub(first)?.checked_add(1)?;
+    let is_dense = prefixes.iter().all(|prefix| prefix.len() == DENSE_WIDTH)
+        && count <= DENSE_ROOM.saturating_mul(prefixes.len() as u64);
+    is_dense.then_some((first, count))
 }
 
 /// Whether all heads fit 64 bits.

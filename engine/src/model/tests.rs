@@ -78,9 +78,9 @@ fn number_sets(rng: &mut Rng, n: usize) -> Vec<Data> {
     ]
 }
 
-fn series_sets(rng: &mut Rng, n: usize) -> Vec<Data> {
+fn series_sets(rng: &mut Rng, n: usize, counts: &[usize]) -> Vec<Data> {
     let mut sets = Vec::new();
-    for count in [1, 10, 1000, 100_000_usize] {
+    for &count in counts {
         let rows = n / count;
         let regular = || (0..rows.max(1) as i64).map(|i| 1_700_000_000_000_000 + i * 1_000_000).collect();
         sets.push(series(format!("{count} dense series"), (0..count as i64).map(Value::Int), regular));
@@ -223,41 +223,42 @@ fn check_everything(seed: u64, data: &Data, rows: usize) {
 
 #[test]
 fn numbers_are_found_in_their_slices() {
-    for seed in 0..4 {
+    for seed in 0..3 {
         let mut rng = Rng(seed);
         for data in number_sets(&mut rng, 20_000) {
-            check_everything(seed, &data, [4, 16, 64, 1][seed as usize]);
+            check_everything(seed, &data, [4, 32, 1][seed as usize]);
         }
     }
 }
 
 #[test]
 fn series_are_found_in_their_slices() {
-    for seed in 0..4 {
+    for seed in 0..3 {
         let mut rng = Rng(seed);
-        for data in series_sets(&mut rng, 20_000) {
-            check_everything(seed, &data, [4, 16, 64, 1][seed as usize]);
+        let counts: &[usize] = if seed == 0 { &[10, 1000, 100_000] } else { &[1, 10, 1000] };
+        for data in series_sets(&mut rng, 20_000, counts) {
+            check_everything(seed, &data, [4, 32, 1][seed as usize]);
         }
     }
 }
 
 #[test]
 fn byte_strings_are_found_in_their_slices() {
-    for seed in 0..4 {
+    for seed in 0..3 {
         let mut rng = Rng(seed);
         for data in byte_sets(&mut rng, 10_000) {
-            check_everything(seed, &data, [4, 16, 64, 1][seed as usize]);
+            check_everything(seed, &data, [4, 32, 1][seed as usize]);
         }
     }
 }
 
 #[test]
 fn runs_of_few_slices_are_searched_whole() {
-    for seed in 0..60 {
+    for seed in 0..20 {
         let mut rng = Rng(seed);
         let n = 1 + rng.below(40) as usize;
         let mut sets = number_sets(&mut rng, n);
-        sets.extend(series_sets(&mut rng, n));
+        sets.extend(series_sets(&mut rng, n, &[1, 2, 10]));
         sets.extend(byte_sets(&mut rng, n));
         for data in sets.iter_mut().filter(|data| !data.keys.is_empty()) {
             data.keys.truncate(n.max(1));
@@ -300,7 +301,7 @@ fn the_model_is_taken_where_it_is_small_and_fences_elsewhere() {
     let stats = chosen(&uniform, 8);
     assert_eq!(stats.kind, IndexKind::Model, "{stats:?}");
 
-    let rough = ints("pairs cut apart", (0..40_000).map(|i: i64| ((i + 1) / 2 << 45) + i % 2));
+    let rough = ints("pairs cut apart", (0..40_000).map(|i: i64| (((i + 1) / 2) << 45) + i % 2));
     let stats = chosen(&rough, 2);
     assert_eq!(stats.kind, IndexKind::Eytzinger, "{stats:?}");
     assert!(matches!(stats.reason, Reason::ModelIsLarge | Reason::ManyExceptions), "{stats:?}");
@@ -381,7 +382,7 @@ fn resealed(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn damage_at_any_byte_is_an_error_and_never_a_panic() {
     let mut rng = Rng(9);
-    let mut sets = series_sets(&mut rng, 150);
+    let mut sets = series_sets(&mut rng, 150, &[1, 10, 100]);
     sets.extend(byte_sets(&mut rng, 150));
     sets.push(number_sets(&mut rng, 300).swap_remove(2));
     sets.push(number_sets(&mut rng, 300).swap_remove(11));
