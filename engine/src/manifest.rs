@@ -21,7 +21,7 @@ little-endian. Space behind the last edit is zero.
     32  u64  number of this file                   20  u32  CRC of the file's header
     40       zeros                                 24       fields, filled up to 8 bytes with zeros
 
-    fields: a tag byte and                  1  storage u64, run: level u8, has fixed seq u8, fixed seq u64, RunMeta
+    fields: a tag byte and                  1  storage u64, level u8, 0 or 1 and fixed seq u64, RunMeta
      2  removed run u64                     3  moved run u64, level u8         4  dropped storage u64
      5  next run id u64                     6  last seq u64                    7  log released to u64
      8  storage u64, next row id u64        9  storage u64, hash [32], source, options, rows u64, micros i64

@@ -76,7 +76,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A position in the log's stream, in bytes. Never reused, also not after a crash.
+/// A position in the log's stream, in bytes. Once the bytes before it are durable they never change.
 pub type Lsn = u64;
 
 /// Bytes of one record. Transactions larger than a memtable go to runs and leave only a note here.

@@ -3,7 +3,7 @@ Edits as bytes: fields one after the other, each a tag byte and what [`super`] d
 */
 
 use super::state::{Edit, LoadRecord, RunEntry};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::KEY_BYTES_MAX;
 use crate::run::meta::{Fields, RunMeta, put_bytes};
 use crate::types::{RunId, StorageId};
@@ -92,7 +92,7 @@ fn put_run(out: &mut Vec<u8>, storage: StorageId, entry: &RunEntry) {
     put_numbers(out, ADD_RUN, &[storage.0]);
     out.push(entry.level);
     out.push(u8::from(entry.fixed_seq.is_some()));
-    out.extend_from_slice(&entry.fixed_seq.unwrap_or(0).to_le_bytes());
+    out.extend(entry.fixed_seq.into_iter().flat_map(u64::to_le_bytes));
     let mut meta = Vec::new();
     entry.meta.encode(&mut meta);
     put_bytes(out, &meta);
@@ -101,10 +101,13 @@ fn put_run(out: &mut Vec<u8>, storage: StorageId, entry: &RunEntry) {
 fn take_run(fields: &mut Fields<'_>) -> Result<(StorageId, RunEntry)> {
     let storage = StorageId(fields.u64()?);
     let level = fields.u8()?;
-    let has_seq = fields.u8()? != 0;
-    let seq = fields.u64()?;
+    let fixed_seq = match fields.u8()? {
+        0 => None,
+        1 => Some(fields.u64()?),
+        _ => return Err(Error::corruption("a run neither has a fixed sequence number nor has none")),
+    };
     let meta = RunMeta::decode(fields.bytes(RUN_META_BYTES_MAX)?)?;
-    Ok((storage, RunEntry { level, meta, fixed_seq: has_seq.then_some(seq) }))
+    Ok((storage, RunEntry { level, meta, fixed_seq }))
 }
 
 fn put_load(out: &mut Vec<u8>, storage: StorageId, load: &LoadRecord) -> Result<()> {
@@ -113,7 +116,7 @@ fn put_load(out: &mut Vec<u8>, storage: StorageId, load: &LoadRecord) -> Result<
     for text in [&load.source, &load.options] {
         if text.len() > LOAD_TEXT_BYTES_MAX {
             let sentence = format!("a load's source and options have at most {LOAD_TEXT_BYTES_MAX} bytes each");
-            return Err(Error::new(crate::error::ErrorKind::LimitExceeded, sentence));
+            return Err(Error::new(ErrorKind::LimitExceeded, sentence));
         }
         put_bytes(out, text.as_bytes());
     }

@@ -11,9 +11,7 @@ The rules, which [`super`] explains:
   tail of a crash, and the stream ends there.
 */
 
-use super::frame::{
-    BLOCK, BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Frame, FrameRead, HeaderBlock, SegmentHeader,
-};
+use super::frame::{BLOCK, BLOCK_BYTES, FRAME_HEADER_BYTES, Frame, FrameRead, HeaderBlock, SegmentHeader};
 use super::record::{Assembler, length};
 use super::segment::number_of;
 use super::{Lsn, Replay};
@@ -22,6 +20,9 @@ use crate::io::{Buffer, EntryKind, File, IoRef, OpenMode};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Bytes that are read at once, or as many as a frame has.
+const READ_BYTES: usize = 256 * 1024;
 
 /// A segment file that was found.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ fn look(io: &IoRef, number: u64, path: PathBuf, database_id: &[u8; 16]) -> Resul
             let sentence = format!("the file holds log segment {}, not the one it is named for", header.number);
             Err(Error::corruption(sentence).at(path, 0))
         }
-        header => Ok(Found { number, path, header, reader: Reader::new(file) }),
+        header => Ok(Found { number, path, header, reader: Reader::new(file)? }),
     }
 }
 
@@ -250,7 +251,7 @@ impl<'a> Pass<'a> {
     /// Fails if a valid frame behind `offset` proves that the bytes at the end of the stream were durable.
     fn refuse_if_proved(&mut self, segment: &mut Found, offset: u64, header: Option<&SegmentHeader>) -> Result<()> {
         let mut at = offset + BLOCK;
-        while segment.reader.reaches(at)? {
+        while segment.reader.reaches(at) {
             if let Some(read) = segment.reader.frame(at)?
                 && read.frame.offset == at
                 && read.frame.watermark > self.needed_from()
@@ -324,13 +325,16 @@ impl LastSegment {
 #[derive(Debug)]
 struct Reader {
     file: Arc<dyn File>,
+    /// Bytes of the file when it was opened: a segment never grows.
+    len: u64,
     buffer: Buffer,
     buffer_at: u64,
 }
 
 impl Reader {
-    fn new(file: Arc<dyn File>) -> Self {
-        Reader { file, buffer: Buffer::new(), buffer_at: 0 }
+    fn new(file: Arc<dyn File>) -> Result<Self> {
+        let len = file.len()?;
+        Ok(Reader { file, len, buffer: Buffer::new(), buffer_at: 0 })
     }
 
     /// Forgets what was read.
@@ -340,9 +344,10 @@ impl Reader {
 
     /// `len` bytes at `offset`; fewer only at the end of the file.
     fn get(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
-        if self.buffered(offset, len).is_none() {
-            let wanted = len.max(FRAME_BYTES_MAX);
-            self.buffer = self.file.read_at(offset, wanted)?;
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let len = len.min(left);
+        if self.rest(offset).len() < len {
+            self.buffer = self.file.read_at(offset, len.max(READ_BYTES).min(left))?;
             self.buffer_at = offset;
         }
         let rest = self.rest(offset);
@@ -355,13 +360,9 @@ impl Reader {
         skip.and_then(|skip| self.buffer.get(skip..)).unwrap_or_default()
     }
 
-    fn buffered(&self, offset: u64, len: usize) -> Option<&[u8]> {
-        self.rest(offset).get(..len)
-    }
-
     /// Whether the file has a byte at `offset`.
-    fn reaches(&mut self, offset: u64) -> Result<bool> {
-        Ok(!self.get(offset, 1)?.is_empty())
+    fn reaches(&self, offset: u64) -> bool {
+        offset < self.len
     }
 
     /// The frame at `offset`, if its checksum holds.
