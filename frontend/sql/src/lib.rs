@@ -8,3 +8,4 @@ mod session {
     pub(crate) const NESTING_MAX: usize = 128;
 }
 pub use error::SqlError;
+pub mod files;
