@@ -9,14 +9,15 @@ A record that cannot be stored is a [`Reject`]: its line, its raw text, the reas
 */
 
 use super::parse::{FieldSink, Reason};
+use super::read::TargetColumn;
+use super::source::read_error;
 use crate::error::{SqlError, state};
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::filter;
-use omendb_engine::types::ColumnType;
 use std::io::Read;
 
 /// Bytes that one piece has at least, where the file has as many.
-pub const PIECE_BYTES: usize = 2 << 20;
+pub const PIECE_BYTES: usize = 4 << 20;
 
 /// Longest record: one that never ends must not eat the memory.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
@@ -40,19 +41,6 @@ impl Default for CsvDialect {
     fn default() -> Self {
         CsvDialect { delimiter: b',', quote: Some(b'"'), escape: b'"', header: true, null: String::new() }
     }
-}
-
-/// A column to fill: its name for messages, its type, and which field of a record it comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldTarget {
-    /// The column's name.
-    pub name: String,
-    /// The column's type.
-    pub ty: ColumnType,
-    /// Most characters of VARCHAR(n).
-    pub chars_max: Option<usize>,
-    /// The field's place in a record.
-    pub field: usize,
 }
 
 /// A record that was not stored.
@@ -96,23 +84,27 @@ pub struct Cutter<R> {
     name: String,
     dialect: CsvDialect,
     rest: Vec<u8>,
+    started: bool,
     ended: bool,
 }
 
 impl<R: Read> Cutter<R> {
     /// Reads `source`, which messages call `name`.
     pub fn new(source: R, name: impl Into<String>, dialect: CsvDialect) -> Self {
-        Cutter { source, name: name.into(), dialect, rest: Vec::new(), ended: false }
+        Cutter { source, name: name.into(), dialect, rest: Vec::new(), started: false, ended: false }
     }
 
     /// Reads until `rest` has `wanted` bytes or the source ends.
     fn fill(&mut self, wanted: usize) -> Result<(), SqlError> {
         let missing = wanted.saturating_sub(self.rest.len());
         let limit = u64::try_from(missing).unwrap_or(u64::MAX);
-        let read = self.source.by_ref().take(limit).read_to_end(&mut self.rest).map_err(|e| {
-            SqlError::new(state::IO_ERROR, format!("cannot read {}: {e}", self.name))
-        })?;
+        self.rest.reserve_exact(missing);
+        let read = self.source.by_ref().take(limit).read_to_end(&mut self.rest).map_err(|e| read_error(&self.name, &e))?;
         self.ended = read < missing;
+        if !std::mem::replace(&mut self.started, true) {
+            let mark = byte_order_mark(&self.rest, &self.name)?;
+            self.rest.drain(..mark);
+        }
         Ok(())
     }
 
@@ -150,8 +142,23 @@ impl<R: Read> Iterator for Cutter<R> {
     }
 }
 
+/// Bytes of UTF-8's byte order mark at the start of a file.
+///
+/// # Errors
+/// 22P04 for UTF-16.
+pub(super) fn byte_order_mark(bytes: &[u8], name: &str) -> Result<usize, SqlError> {
+    match bytes {
+        [0xef, 0xbb, 0xbf, ..] => Ok(3),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            Err(SqlError::new(state::BAD_COPY_FILE_FORMAT, format!("\"{name}\" is UTF-16, not UTF-8"))
+                .with_hint("Convert it first, for instance with iconv -f UTF-16 -t UTF-8."))
+        }
+        _ => Ok(0),
+    }
+}
+
 /// Where the last whole record of `bytes` ends; 0 if none does. `bytes` starts a record.
-fn records_end(bytes: &[u8], dialect: &CsvDialect) -> usize {
+pub(super) fn records_end(bytes: &[u8], dialect: &CsvDialect) -> usize {
     let quoted = dialect.quote.filter(|q| memchr::memchr(*q, bytes).is_some());
     let Some(quote) = quoted else {
         return memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1);
@@ -283,14 +290,14 @@ impl<'a> Fields<'a, '_> {
 #[derive(Debug, Clone)]
 pub struct RecordParser {
     dialect: CsvDialect,
-    targets: Vec<FieldTarget>,
+    targets: Vec<TargetColumn>,
     /// Target of each field of a record, by the field's place.
     by_field: Vec<Option<usize>>,
 }
 
 impl RecordParser {
     /// A parser for records of `fields` fields.
-    pub fn new(dialect: CsvDialect, targets: Vec<FieldTarget>, fields: usize) -> RecordParser {
+    pub fn new(dialect: CsvDialect, targets: Vec<TargetColumn>, fields: usize) -> RecordParser {
         let place = |field| targets.iter().position(|t| t.field == field);
         let by_field = (0..fields).map(place).collect();
         RecordParser { dialect, targets, by_field }
@@ -302,7 +309,7 @@ impl RecordParser {
     /// Only when columns do not fit together, which would be a defect here: bad records are rejects.
     pub fn parse(&self, piece: &[u8], first: bool) -> Result<Parsed, SqlError> {
         let capacity = piece.len() / (self.by_field.len().max(1) * 6) + 16;
-        let sink = |t: &FieldTarget| FieldSink::new(t.ty, t.chars_max, capacity);
+        let sink = |t: &TargetColumn| t.sink(capacity);
         let mut sinks: Vec<FieldSink> = self.targets.iter().map(sink).collect();
         let (mut rejects, mut keep, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
         let (mut at, mut skip_header, mut line_at, mut line) = (0, first && self.dialect.header, 0, 1u64);
@@ -357,10 +364,16 @@ impl RecordParser {
                 pushed += 1;
                 if !field.quoted && field.text == self.dialect.null.as_bytes() {
                     sink.push_null();
+                    if let Some(column) = self.targets.get(*target).map(|t| &t.column)
+                        && !column.nullable
+                        && trouble.is_none()
+                    {
+                        trouble = Some((Some(column.name.clone()), null_violation(&column.name)));
+                    }
                 } else if let Err(reason) = sink.push(field.text)
                     && trouble.is_none()
                 {
-                    trouble = Some((self.targets.get(*target).map(|t| t.name.clone()), reason));
+                    trouble = Some((self.targets.get(*target).map(|t| t.column.name.clone()), reason));
                 }
             }
             count += 1;
@@ -369,8 +382,10 @@ impl RecordParser {
             let message = format!("the record has {count} fields, expected {}", self.by_field.len());
             trouble = Some((None, Reason::new(state::BAD_COPY_FILE_FORMAT, message)));
         }
-        if pushed < sinks.len() && trouble.is_some() {
+        if !fields.done {
             drain(fields);
+        }
+        if pushed < sinks.len() && trouble.is_some() {
             for (target, sink) in self.targets.iter().zip(sinks.iter_mut()) {
                 if target.field >= count {
                     sink.push_null();
@@ -426,43 +441,60 @@ fn newlines(bytes: &[u8], from: usize, to: usize) -> u64 {
     u64::try_from(counted).unwrap_or(u64::MAX)
 }
 
-/// The fields of the first record of `bytes`, unquoted; `None` where it has no end yet or is misquoted.
-pub fn first_record(bytes: &[u8], dialect: &CsvDialect) -> Option<Vec<Vec<u8>>> {
-    records(bytes, dialect).next().map(|record| record.into_iter().map(|(text, _)| text).collect())
+/// What a walk over a sample meets.
+pub(super) enum Visit<'a> {
+    /// A field: its place in the record, its text unquoted, and whether it was quoted.
+    Field(usize, &'a [u8], bool),
+    /// The record's end: how many fields it had.
+    End(usize),
+    /// The record's quotes make no sense; the walk goes on with the next one.
+    Misquoted,
 }
 
-/// The records of a sample, each field with whether it was quoted; stops at a misquoted one. For sniffing, not for loading.
-pub fn records<'a>(bytes: &'a [u8], dialect: &'a CsvDialect) -> impl Iterator<Item = Vec<(Vec<u8>, bool)>> + 'a {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        while let Some(next) = after_empty_line(bytes, at) {
+/// Walks over the records of a sample, for sniffing; the visitor says whether to go on after each.
+pub(super) fn visit(bytes: &[u8], dialect: &CsvDialect, mut visitor: impl FnMut(Visit<'_>) -> bool) {
+    let (mut at, mut scratch) = (0, Vec::new());
+    while at < bytes.len() {
+        if let Some(next) = after_empty_line(bytes, at) {
             at = next;
+            continue;
         }
-        if at >= bytes.len() {
-            return None;
-        }
-        let mut scratch = Vec::new();
         let mut fields = Fields { bytes, at, dialect, scratch: &mut scratch, done: false, end: 0, next: 0 };
-        let mut record = Vec::new();
-        loop {
+        let mut count = 0;
+        let whole = loop {
             match fields.next() {
-                Ok(Some(field)) => record.push((field.text.to_vec(), field.quoted)),
-                Ok(None) => break,
-                Err(_) => return None,
+                Ok(Some(field)) => {
+                    visitor(Visit::Field(count, field.text, field.quoted));
+                    count += 1;
+                }
+                Ok(None) => break true,
+                Err(_) => break false,
             }
+        };
+        if !whole {
+            drain(&mut fields);
         }
         at = fields.next;
-        Some(record)
-    })
+        if !visitor(if whole { Visit::End(count) } else { Visit::Misquoted }) {
+            return;
+        }
+    }
+}
+
+/// NULL where the column takes none.
+pub(super) fn null_violation(column: &str) -> Reason {
+    Reason::new(state::NOT_NULL_VIOLATION, format!("null value in column \"{column}\" violates not-null constraint"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::FileColumn;
+    use omendb_engine::types::ColumnType;
     use arrow::array::{Array, Int64Array, StringViewArray};
 
-    fn target(name: &str, ty: ColumnType, field: usize) -> FieldTarget {
-        FieldTarget { name: name.into(), ty, chars_max: None, field }
+    fn target(name: &str, ty: ColumnType, field: usize) -> TargetColumn {
+        TargetColumn { column: FileColumn { name: name.into(), ty: ty.into(), nullable: true }, field }
     }
 
     fn parser(dialect: CsvDialect) -> RecordParser {
@@ -526,6 +558,31 @@ mod tests {
             rows += parsed.rows;
         }
         assert_eq!((rows, bytes), (60_001, text.len()));
+    }
+
+    #[test]
+    fn a_projection_survives_records_that_are_misquoted_later() {
+        let dialect = CsvDialect { header: false, ..CsvDialect::default() };
+        let parser = RecordParser::new(dialect, vec![target("a", ColumnType::Int64, 0)], 2);
+        let parsed = parser.parse(b"1,\"x\"y\n2,z\n", true).unwrap();
+        assert_eq!((parsed.rows, parsed.rejects.len()), (1, 1));
+    }
+
+    #[test]
+    fn null_in_a_column_that_takes_none_is_a_reject() {
+        let mut targets = vec![target("a", ColumnType::Int64, 0), target("b", ColumnType::Text, 1)];
+        targets[1].column.nullable = false;
+        let parser = RecordParser::new(CsvDialect { header: false, ..CsvDialect::default() }, targets, 2);
+        let parsed = parser.parse(b"1,\n2,\"\"\n", true).unwrap();
+        assert_eq!(rows(&parsed), [(Some(2), Some(String::new()))]);
+        assert_eq!((parsed.rejects[0].reason.sqlstate, parsed.rejects[0].column.as_deref()), ("23502", Some("b")));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_and_utf_16_is_refused() {
+        let cut = |bytes: &'static [u8]| Cutter::new(bytes, "t", CsvDialect::default()).next().unwrap();
+        assert_eq!(cut(b"\xef\xbb\xbfa,b\n").unwrap().bytes, b"a,b\n");
+        assert_eq!(cut(b"\xff\xfea\0").unwrap_err().sqlstate(), "22P04");
     }
 
     #[test]

@@ -423,6 +423,17 @@ fn zone(field: &[u8]) -> Result<i64, DateTrouble> {
     Ok(sign * i64::from(hours * 3600 + minutes * 60))
 }
 
+/// Whether the field is an ISO date.
+pub(super) fn is_date(field: &[u8]) -> bool {
+    days(field).is_ok()
+}
+
+/// Whether the field is an ISO date with a time, and if so whether it has a zone.
+pub(super) fn is_timestamp(field: &[u8]) -> Option<bool> {
+    let zoned = || field.iter().skip(10).any(|b| matches!(b, b'Z' | b'z' | b'+' | b'-' | b'U'));
+    micros(field, true).is_ok().then(zoned)
+}
+
 fn date(field: &[u8]) -> Result<i32, Reason> {
     days(trim(field)).map_err(|t| t.reason("date", field))
 }

@@ -1,9 +1,10 @@
 /*!
 Work on pieces of a file by several threads, results in the file's order.
 
-One thread cuts pieces, `workers` turn each into a result, and the consumer sees results in order. Queues are bounded, so
-memory is too: at most `2 × workers` pieces wait. Dropping the consumer ends all threads. An error, the cutter's or a
-worker's, is delivered in its place and is the last thing delivered.
+One thread cuts pieces, `workers` turn each into results (usually one; a row group of Parquet gives many), and the
+consumer sees results in order. Queues are bounded, so memory is too: at most `2 × workers` pieces wait, and each holds
+at most [`RESULTS_WAITING`] results. Dropping the consumer ends all threads. An error, the cutter's or a worker's, is
+delivered in its place and is the last thing delivered.
 */
 
 use crate::error::SqlError;
@@ -11,22 +12,42 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-type Slot<R> = Receiver<Result<R, SqlError>>;
-type Task<P, R> = (P, SyncSender<Result<R, SqlError>>);
+/// Results of one piece that may wait for the consumer.
+const RESULTS_WAITING: usize = 8;
+
+/// What comes out of a piece: results, and at last its end. A thread that panics leaves no end.
+enum Message<R> {
+    Result(Result<R, SqlError>),
+    End,
+}
+
+type Slot<R> = Receiver<Message<R>>;
+
+/// Where a worker puts the results of its piece.
+pub(super) struct Emit<R>(SyncSender<Message<R>>);
+
+impl<R> Emit<R> {
+    /// Hands a result over; false when nobody waits for it any more.
+    pub(super) fn send(&self, result: Result<R, SqlError>) -> bool {
+        self.0.send(Message::Result(result)).is_ok()
+    }
+}
 
 /// Results in order.
-pub struct Ordered<R> {
+pub(super) struct Ordered<R> {
     /// One receiver a piece, in the order of pieces.
     slots: Option<Receiver<Slot<R>>>,
+    /// The piece whose results come now.
+    slot: Option<Slot<R>>,
     threads: Vec<JoinHandle<()>>,
     failed: bool,
 }
 
-/// Starts `workers` threads that apply `work` to the pieces that `cut` gives.
+/// Starts `workers` threads that apply `work` to the pieces that `cut` gives; one result a piece.
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn ordered<P, R>(
+pub(super) fn ordered<P, R>(
     workers: usize,
     cut: impl Iterator<Item = Result<P, SqlError>> + Send + 'static,
     work: impl Fn(P) -> Result<R, SqlError> + Send + Sync + 'static,
@@ -35,26 +56,44 @@ where
     P: Send + 'static,
     R: Send + 'static,
 {
+    streams(workers, cut, move |piece, emit| {
+        emit.send(work(piece));
+    })
+}
+
+/// The same where a piece gives any number of results.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub(super) fn streams<P, R>(
+    workers: usize,
+    cut: impl Iterator<Item = Result<P, SqlError>> + Send + 'static,
+    work: impl Fn(P, &Emit<R>) + Send + Sync + 'static,
+) -> Result<Ordered<R>, SqlError>
+where
+    P: Send + 'static,
+    R: Send + 'static,
+{
     let workers = workers.max(1);
-    let (task_in, task_out) = sync_channel::<Task<P, R>>(workers);
+    let (task_in, task_out) = sync_channel::<(P, Emit<R>)>(workers);
     let (slot_in, slot_out) = sync_channel::<Slot<R>>(workers * 2);
     let (task_out, work) = (Arc::new(Mutex::new(task_out)), Arc::new(work));
     let mut threads = Vec::with_capacity(workers + 1);
     threads.push(spawn("cut", move || {
         for piece in cut {
-            let (result_in, result_out) = sync_channel(1);
+            let (result_in, result_out) = sync_channel(RESULTS_WAITING);
             if slot_in.send(result_out).is_err() {
                 return;
             }
             match piece {
                 Ok(piece) => {
-                    if task_in.send((piece, result_in)).is_err() {
+                    if task_in.send((piece, Emit(result_in))).is_err() {
                         return;
                     }
                 }
                 Err(e) => {
                     // The consumer may be gone; then nobody needs the error.
-                    let _gone = result_in.send(Err(e));
+                    let _gone = Emit(result_in).send(Err(e));
                     return;
                 }
             }
@@ -65,13 +104,14 @@ where
         threads.push(spawn("parse", move || {
             loop {
                 let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok((piece, result)) = task else { return };
+                let Ok((piece, emit)) = task else { return };
+                work(piece, &emit);
                 // A consumer that is gone ends the cutter, and that ends this loop.
-                let _gone = result.send(work(piece));
+                let _gone = emit.0.send(Message::End);
             }
         })?);
     }
-    Ok(Ordered { slots: Some(slot_out), threads, failed: false })
+    Ok(Ordered { slots: Some(slot_out), slot: None, threads, failed: false })
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, SqlError> {
@@ -85,19 +125,29 @@ impl<R> Iterator for Ordered<R> {
     type Item = Result<R, SqlError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
+        while !self.failed {
+            if self.slot.is_none() {
+                self.slot = Some(self.slots.as_ref()?.recv().ok()?);
+            }
+            let result = match self.slot.as_ref()?.recv() {
+                Ok(Message::Result(result)) => result,
+                Ok(Message::End) => {
+                    self.slot = None;
+                    continue;
+                }
+                Err(_) => Err(SqlError::internal("a reading thread ended without its result")),
+            };
+            self.failed = result.is_err();
+            return Some(result);
         }
-        let slot = self.slots.as_ref()?.recv().ok()?;
-        let result = slot.recv().unwrap_or_else(|_| Err(SqlError::internal("a reading thread ended without its result")));
-        self.failed = result.is_err();
-        Some(result)
+        None
     }
 }
 
 impl<R> Drop for Ordered<R> {
     fn drop(&mut self) {
         self.slots = None;
+        self.slot = None;
         for thread in self.threads.drain(..) {
             // A thread that panicked has already failed the read through its missing result.
             let _ended = thread.join();
@@ -126,6 +176,22 @@ mod tests {
         let work = |n: i32| if n == 5 { Err(SqlError::internal("five")) } else { Ok(n) };
         let got: Vec<_> = ordered(4, cut, work).unwrap().collect();
         assert_eq!(got.len(), 6);
+        assert!(got.last().unwrap().is_err());
+    }
+
+    #[test]
+    fn a_piece_may_give_many_results_or_none() {
+        let work = |n: u32, emit: &Emit<u32>| (0..n).for_each(|i| assert!(emit.send(Ok(n * 100 + i))));
+        let got: Vec<u32> = streams(2, [20, 0, 2].into_iter().map(Ok), work).unwrap().map(Result::unwrap).collect();
+        assert_eq!(got.len(), 22);
+        assert!(got.is_sorted_by_key(|n| (n / 100 == 2, *n)));
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_an_error() {
+        let work = |n: u32| if n == 3 { panic!("three") } else { Ok(n) };
+        let got: Vec<_> = ordered(1, (0..10).map(Ok), work).unwrap().collect();
+        assert_eq!(got.len(), 4);
         assert!(got.last().unwrap().is_err());
     }
 
