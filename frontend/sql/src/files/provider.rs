@@ -264,10 +264,10 @@ mod tests {
         write(all.into_iter().map(Ok), table.schema(), &parquet, &WriteOptions::of(Format::Parquet)).unwrap();
         let tables = [("c", csv.to_str().unwrap()), ("p", parquet.to_str().unwrap())];
         for select in [
-            "SELECT count(*) FROM ?",
-            "SELECT name, count(*), sum(id), max(at), avg(x) FROM ? WHERE at > '2024-01-10' GROUP BY name ORDER BY name",
-            "SELECT id FROM ? WHERE name = 'name 3' ORDER BY id DESC LIMIT 5",
-            "SELECT arrow_typeof(id), arrow_typeof(name), arrow_typeof(at), arrow_typeof(x) FROM ? LIMIT 1",
+            "SELECT count(*) FROM ? AS t",
+            "SELECT name, count(*), sum(id), max(at), avg(x) FROM ? AS t WHERE at > '2024-01-10' GROUP BY name ORDER BY name",
+            "SELECT id FROM ? AS t WHERE name = 'name 3' ORDER BY id DESC LIMIT 5",
+            "SELECT arrow_typeof(id), arrow_typeof(name), arrow_typeof(at), arrow_typeof(x) FROM ? AS t LIMIT 1",
         ] {
             let answer = |table: &str| query(&tables, &select.replace('?', table)).unwrap();
             assert_eq!(answer("c"), answer("p"), "{select}");

@@ -325,7 +325,7 @@ fn dialect_of(sample: &[u8], whole: bool, format: Format, said: &CsvOptions) -> 
         (None, Format::Tsv) => b'\t',
         _ => delimiter_of(head, cut, &dialect),
     };
-    if said.quote.is_none() && single_quotes(head, &dialect) {
+    if said.quote.is_none() && single_quotes(head, cut, &dialect) {
         dialect.quote = Some(b'\'');
         dialect.escape = said.escape.unwrap_or(b'\'');
     }
@@ -362,20 +362,18 @@ fn delimiter_of(head: &[u8], cut: bool, dialect: &CsvDialect) -> u8 {
     best.2
 }
 
-/// Whether fields stand in single quotes: some do, all that open one close it, and none stands in double quotes.
-fn single_quotes(head: &[u8], dialect: &CsvDialect) -> bool {
-    let (mut single, mut other) = (0, 0);
-    visit(head, dialect, |seen| {
-        if let Visit::Field(_, text, quoted) = seen {
-            match text {
-                [b'\'', .., b'\''] if !quoted => single += 1,
-                [b'\'', ..] => other += 1,
-                _ => other += usize::from(quoted),
-            }
-        }
-        true
-    });
-    single > 0 && other == 0
+/// Whether fields stand in single quotes: none stands in double quotes, some do in single ones, and all of those close.
+fn single_quotes(head: &[u8], cut: bool, dialect: &CsvDialect) -> bool {
+    let quoted_fields = |dialect: &CsvDialect| {
+        let mut count = 0;
+        visit(head, dialect, |seen| {
+            count += usize::from(matches!(seen, Visit::Field(_, _, true)));
+            true
+        });
+        count
+    };
+    let single = CsvDialect { quote: Some(b'\''), escape: b'\'', ..dialect.clone() };
+    quoted_fields(dialect) == 0 && quoted_fields(&single) > 0 && misquoted(head, cut, &single) == 0
 }
 
 fn misquoted(head: &[u8], cut: bool, dialect: &CsvDialect) -> usize {
