@@ -15,7 +15,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Between, InList};
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ pub(crate) fn any_expression(plan: &LogicalPlan, wanted: impl Fn(&Expr) -> bool)
 fn is_candidate(expr: &Expr) -> bool {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            op.is_comparison_operator() && (is_open(left) || is_open(right))
+            is_comparison(*op) && (is_open(left) || is_open(right))
         }
         Expr::Between(Between { expr, low, high, .. }) => is_open(expr) || is_open(low) || is_open(high),
         Expr::InList(InList { list, .. }) => list.iter().any(is_open),
@@ -68,8 +68,12 @@ fn is_candidate(expr: &Expr) -> bool {
     }
 }
 
-/// Whether a literal's type depends on where it stands: text, and decimals, which may be doubles. Also columns, one of
-/// which may be a uuid.
+fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// Whether a literal's type depends on where it stands: text, and decimals, which may be doubles.
 fn is_open(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(value, _) => {

@@ -78,7 +78,7 @@ impl ExprPlanner for Operators {
                 partition_by: raw.partition_by,
                 order_by: raw.order_by,
                 window_frame: raw.window_frame,
-                filter: raw.filter.map(Box::new),
+                filter: raw.filter,
                 null_treatment: raw.null_treatment,
                 distinct: raw.distinct,
             },
