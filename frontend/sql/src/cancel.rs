@@ -119,10 +119,7 @@ fn driving_side(node: &Arc<dyn ExecutionPlan>) -> Option<usize> {
         return Some(1);
     }
     let right = |join: &SortMergeJoinExec| {
-        matches!(
-            join.join_type(),
-            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark
-        )
+        matches!(join.join_type(), JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark)
     };
     node.downcast_ref::<SortMergeJoinExec>().map(|join| usize::from(right(join)))
 }

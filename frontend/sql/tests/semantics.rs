@@ -7,10 +7,10 @@ columns, NULLs and grouping are all met. PostgreSQL 15 was the reference; where 
 */
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array, Int32Array,
-    Int64Array, StringViewArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array,
+    Int32Array, Int64Array, StringViewArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
@@ -223,13 +223,15 @@ fn arithmetic_is_checked() {
         ("SELECT 1 / NULL::int", "∅"),
         ("SELECT NULL::int / 0", "∅"),
         ("SELECT k FROM t WHERE k + 0 = 2", "2"),
-        ("SELECT k FROM t WHERE k * 2 > 3 AND k < 10 ORDER BY k", "2;3"),
+        ("SELECT k FROM t WHERE k < 10 AND k * 2 > 3 ORDER BY k", "2;3"),
+        ("SELECT k FROM t WHERE k * 2 > 3 AND k < 10 ORDER BY k", "!22003"),
         ("SELECT k FROM t WHERE i <> 0 AND 10 / i >= 1", "1"),
         ("SELECT k FROM t WHERE i <> 0 AND 10 / i = 1 AND k > 0", "1"),
         ("SELECT CASE WHEN i = 0 THEN 0 ELSE 10 / i END FROM t WHERE k < 10 ORDER BY k", "1;0;-1"),
         ("SELECT k FROM t WHERE k < 10 ORDER BY -k", "3;2;1"),
         ("SELECT k + 1 AS k1 FROM empty", ""),
-        ("SELECT 1 / 0 FROM empty", ""),
+        ("SELECT 1 / 0 FROM empty", "!22012"),
+        ("SELECT k / 0 FROM empty", ""),
         ("SELECT 2 ^ 10", "1024"),
         ("SELECT d - 0.5 FROM t WHERE k = 1", "0"),
     ]);
@@ -311,7 +313,10 @@ fn sums_do_not_wrap() {
         ("SELECT g, sum(DISTINCT i) FROM big GROUP BY g ORDER BY g", "1|2147483647;2|5"),
         ("SELECT sum(i) FILTER (WHERE g = 2) FROM big", "10"),
         ("SELECT g, sum(k) FILTER (WHERE k > 0) FROM big GROUP BY g ORDER BY g", "1|18446744073709551614;2|5"),
-        ("SELECT sum(k) OVER (ORDER BY g, k) FROM big ORDER BY 1", "9223372036854775802;9223372036854775807;18446744073709551614;18446744073709551614"),
+        (
+            "SELECT sum(k) OVER (ORDER BY g, k) FROM big ORDER BY 1",
+            "18446744073709551609;18446744073709551614;18446744073709551614;18446744073709551614",
+        ),
         ("SELECT sum(i) OVER (ORDER BY g ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM big WHERE g = 2", "5;10"),
         ("SELECT sum(k) OVER (PARTITION BY g) FROM big WHERE g = 2", "0;0"),
         ("SELECT sum(k) FROM empty", "∅"),
@@ -381,6 +386,12 @@ fn casts_are_postgresqls() {
         ("SELECT TRY_CAST('x' AS int)", "!0A000"),
         ("SELECT 'x'::frobnitz", "!42704"),
         ("SELECT interval '1 month 2 days 03:04:05.6'", "1 mon 2 days 03:04:05.6"),
+        (
+            "SELECT interval '1.5 days', interval '2 hours ago', interval 'P1Y2M3DT4H5M6S'",
+            "1 day 12:00:00|-02:00:00|1 year 2 mons 3 days 04:05:06",
+        ),
+        ("SELECT interval '-1 mon 3 days', interval '5' minute, interval '1 fortnightish'", "!22007"),
+        ("SELECT interval '-1 mon 3 days', interval '90 min', interval '0'", "-1 mons +3 days|01:30:00|00:00:00"),
         ("SELECT '1 day'::interval, '-1 day'::interval", "1 day|-1 days"),
         ("SELECT CASE WHEN false THEN t::int ELSE 0 END FROM t WHERE k = 3", "0"),
         ("SELECT k FROM t WHERE t <> 'x' AND t <> 'a b' AND t::int = 2", "2"),
@@ -399,6 +410,8 @@ fn times_are_microseconds_and_zones_are_kept() {
         ("SELECT timestamp '2024-01-01' + interval '1 day 2 hours'", "2024-01-02 02:00:00"),
         ("SELECT timestamp '2024-01-03 02:00' - timestamp '2024-01-01'", "2 days 02:00:00"),
         ("SELECT date_trunc('hour', timestamp '2024-01-01 12:34:56')", "2024-01-01 12:00:00"),
+        ("SELECT extract(second FROM ts), date_part('epoch', ts) FROM t WHERE k = 3", "0.25|1704067200.25"),
+        ("SELECT extract(minute FROM time '12:34:56.5'), extract(second FROM time '12:34:56.5')", "34|56.5"),
         ("SELECT extract(year FROM ts), date_part('month', ts) FROM t WHERE k = 2", "2024|1"),
         ("SELECT timestamp '2024-07-01 12:00' AT TIME ZONE 'America/New_York'", "2024-07-01 16:00:00+00"),
         ("SELECT timestamptz '2024-07-01 12:00+00' AT TIME ZONE 'America/New_York'", "2024-07-01 08:00:00"),
@@ -427,14 +440,22 @@ fn what_would_be_ignored_is_refused() {
 #[test]
 fn functions_and_types() {
     check(&[
-        ("SELECT pg_typeof(i), pg_typeof(k), pg_typeof(d), pg_typeof(n), pg_typeof(t), pg_typeof(u) FROM t LIMIT 1",
-            "integer|bigint|double precision|numeric|text|uuid"),
-        ("SELECT pg_typeof(i + 1), pg_typeof(i + s), pg_typeof(s + s), pg_typeof(k + i) FROM t LIMIT 1",
-            "integer|integer|smallint|bigint"),
-        ("SELECT pg_typeof(i / 2), pg_typeof(i * 1.5), pg_typeof(i * d), pg_typeof(r * 2), pg_typeof(r * r) FROM t LIMIT 1",
-            "integer|numeric|double precision|double precision|real"),
-        ("SELECT pg_typeof(sum(i)), pg_typeof(sum(k)), pg_typeof(sum(d)), pg_typeof(avg(i)) FROM t",
-            "bigint|numeric|double precision|double precision"),
+        (
+            "SELECT pg_typeof(i), pg_typeof(k), pg_typeof(d), pg_typeof(n), pg_typeof(t), pg_typeof(u) FROM t LIMIT 1",
+            "integer|bigint|double precision|numeric|text|uuid",
+        ),
+        (
+            "SELECT pg_typeof(i + 1), pg_typeof(i + s), pg_typeof(s + s), pg_typeof(k + i) FROM t LIMIT 1",
+            "integer|integer|smallint|bigint",
+        ),
+        (
+            "SELECT pg_typeof(i / 2), pg_typeof(i * 1.5), pg_typeof(i * d), pg_typeof(r * 2), pg_typeof(r * r) FROM t LIMIT 1",
+            "integer|numeric|double precision|double precision|real",
+        ),
+        (
+            "SELECT pg_typeof(sum(i)), pg_typeof(sum(k)), pg_typeof(sum(d)), pg_typeof(avg(i)) FROM t",
+            "bigint|numeric|double precision|double precision",
+        ),
         ("SELECT pg_typeof(row_number() OVER ()) FROM t LIMIT 1", "bigint"),
         ("SELECT row_number() OVER (ORDER BY k) - 1 FROM t WHERE k < 10 ORDER BY 1", "0;1;2"),
         ("SELECT rank() OVER (ORDER BY k), lag(k, 1) OVER (ORDER BY k) FROM t WHERE k < 3 ORDER BY 1", "1|∅;2|1"),
@@ -457,8 +478,10 @@ fn functions_and_types() {
         ("SELECT k, i * 2 AS dbl FROM t WHERE k IN (SELECT k + 1 FROM t WHERE k < 3) ORDER BY k", "2|0;3|-14"),
         ("SELECT count(*) FROM generate_series(1, 10)", "10"),
         ("SELECT d::text, r FROM t WHERE k = 1", "0.5|0.1"),
-        ("SELECT 100000000000000::float8, 1000000000000000::float8, 0.0001::float8, 0.00001::float8",
-            "100000000000000|1e+15|0.0001|1e-05"),
+        (
+            "SELECT 100000000000000::float8, 1000000000000000::float8, 0.0001::float8, 0.00001::float8",
+            "100000000000000|1e+15|0.0001|1e-05",
+        ),
         ("SELECT 123456::real, 1234567::real", "123456|1.234567e+06"),
         ("SELECT nullif(i, 10), coalesce(i, 0) FROM t WHERE k = 1", "∅|10"),
         ("SELECT i FROM t WHERE k = 1 AND d * 2 = 1 AND n * 1.5 = 1.5", "10"),
@@ -471,9 +494,9 @@ fn names_of_columns_stay() {
     runtime.block_on(async {
         let context = context();
         for (sql, name) in [
-            ("SELECT i + i FROM t", "t.i + t.i"),
-            ("SELECT -i FROM t", "(- t.i)"),
-            ("SELECT n * n FROM t", "t.n * t.n"),
+            ("SELECT i + i FROM t WHERE k = 1", "t.i + t.i"),
+            ("SELECT -i FROM t WHERE k = 1", "(- t.i)"),
+            ("SELECT n * n FROM t WHERE k = 1", "t.n * t.n"),
             ("SELECT t::int FROM t WHERE k = 1", "t.t"),
             ("SELECT sum(i) FROM t", "sum(t.i)"),
             ("SELECT k / 2 AS half FROM t", "half"),

@@ -7,7 +7,7 @@ use crate::semantics::{TIME_ZONE, raise};
 use crate::types::SqlType;
 use arrow::array::timezone::Tz;
 use arrow::array::{Array, AsArray, PrimitiveArray, StringViewBuilder};
-use arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampMicrosecondType};
 use chrono::{DateTime, LocalResult, Offset, TimeZone};
 use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::error::DataFusionError;
@@ -80,8 +80,9 @@ impl ScalarUDFImpl for GenRandomUuid {
         Ok(Arc::new(SqlType::from(ColumnType::Uuid).field(self.name(), false)))
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
+        args.return_field = Arc::new(Field::new(self.name(), DataType::Utf8, false));
         let text = datafusion::functions::string::uuid().invoke_with_args(args)?.to_array(rows)?;
         let mut out = StringViewBuilder::with_capacity(rows);
         for value in text.as_string::<i32>() {

@@ -24,8 +24,8 @@ const INVALID_ARGUMENT_FOR_POWER: &str = "2201F";
 
 /// The functions that are wrapped.
 const WRAPPED: [&str; 17] = [
-    "sqrt", "cbrt", "ln", "log", "log2", "log10", "exp", "power", "sinh", "cosh", "tan", "cot", "asin", "acos", "acosh",
-    "atanh", "abs",
+    "sqrt", "cbrt", "ln", "log", "log2", "log10", "exp", "power", "sinh", "cosh", "tan", "cot", "asin", "acos",
+    "acosh", "atanh", "abs",
 ];
 
 /// `function` wrapped, if it is one of those.
@@ -95,6 +95,13 @@ fn overflow_of(error: DataFusionError, args: &[ColumnarValue]) -> DataFusionErro
         (DataFusionError::ArrowError(_, _), Some(ty)) if ty.is_integer() => {
             raise(state::NUMERIC_VALUE_OUT_OF_RANGE, crate::semantics::arithmetic::overflow_message(&ty))
         }
+        (DataFusionError::Execution(message), _) if message.contains("square root of a negative") => {
+            failure("sqrt", &[])
+        }
+        (DataFusionError::Execution(message), _) if message.contains("logarithm of zero") => failure("ln", &[0.0]),
+        (DataFusionError::Execution(message), _) if message.contains("logarithm of a negative") => {
+            failure("ln", &[-1.0])
+        }
         _ => error,
     }
 }
@@ -106,11 +113,9 @@ fn suspicious(answer: &ColumnarValue) -> bool {
         ColumnarValue::Scalar(_) => false,
         ColumnarValue::Array(array) => match array.data_type() {
             DataType::Float64 => array.as_primitive::<Float64Type>().values().iter().any(|value| !value.is_finite()),
-            DataType::Float32 => array
-                .as_primitive::<arrow::datatypes::Float32Type>()
-                .values()
-                .iter()
-                .any(|value| !value.is_finite()),
+            DataType::Float32 => {
+                array.as_primitive::<arrow::datatypes::Float32Type>().values().iter().any(|value| !value.is_finite())
+            }
             _ => false,
         },
     }
@@ -152,10 +157,9 @@ fn failure(name: &str, args: &[f64]) -> DataFusionError {
         "power" if first == 0.0 && last < 0.0 => {
             raise(INVALID_ARGUMENT_FOR_POWER, "zero raised to a negative power is undefined")
         }
-        "power" if first < 0.0 && last.fract() != 0.0 => raise(
-            INVALID_ARGUMENT_FOR_POWER,
-            "a negative number raised to a non-integer power yields a complex result",
-        ),
+        "power" if first < 0.0 && last.fract() != 0.0 => {
+            raise(INVALID_ARGUMENT_FOR_POWER, "a negative number raised to a non-integer power yields a complex result")
+        }
         "asin" | "acos" | "acosh" | "atanh" => raise(state::NUMERIC_VALUE_OUT_OF_RANGE, "input is out of range"),
         _ => raise(state::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: overflow"),
     }

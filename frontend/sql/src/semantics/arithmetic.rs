@@ -146,16 +146,16 @@ impl ScalarUDFImpl for Arithmetic {
     fn display_name(&self, args: &[Expr]) -> Result<String> {
         match args {
             [operand] => Ok(format!("(- {operand})")),
-            [left, right] => Ok(format!("{left} {} {right}", self.op.symbol())),
-            _ => internal_err!("{} has one or two arguments", self.name()),
+            [left, right, ..] => Ok(format!("{left} {} {right}", self.op.symbol())),
+            [] => internal_err!("{} has one to three arguments", self.name()),
         }
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
         match args {
             [operand] => Ok(format!("(- {})", operand.schema_name())),
-            [left, right] => Ok(format!("{} {} {}", left.schema_name(), self.op.symbol(), right.schema_name())),
-            _ => internal_err!("{} has one or two arguments", self.name()),
+            [left, right, ..] => Ok(format!("{} {} {}", left.schema_name(), self.op.symbol(), right.schema_name())),
+            [] => internal_err!("{} has one to three arguments", self.name()),
         }
     }
 
@@ -168,16 +168,43 @@ impl ScalarUDFImpl for Arithmetic {
     }
 
     fn is_strict(&self) -> bool {
-        true
+        self.signature != Signature::any(3, Volatility::Immutable)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match args.args.as_slice() {
             [operand] => unary(operand, args.number_rows, &self.result),
             [left, right] => evaluate(self.op, left, right, &self.result),
-            _ => internal_err!("{} has one or two arguments", self.name()),
+            [left, right, guard] => evaluate(self.op, left, right, &self.result).or_else(|_| {
+                let left = masked(left, guard, args.number_rows)?;
+                evaluate(self.op, &left, right, &self.result)
+            }),
+            _ => internal_err!("{} has one to three arguments", self.name()),
         }
     }
+}
+
+/// The same function with a guard: rows for which it is not true cannot fail, and what they give means nothing.
+pub(crate) fn guarded(mut function: ScalarFunction, guard: Expr) -> ScalarFunction {
+    let Some(Arithmetic { op, result, .. }) = function.func.inner().downcast_ref::<Arithmetic>() else {
+        return function;
+    };
+    function.args.push(guard);
+    let signature = Signature::any(function.args.len(), Volatility::Immutable);
+    let udf = Arithmetic { op: *op, result: result.clone(), signature };
+    ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(udf)), function.args)
+}
+
+/// `value`, NULL where `guard` is not true.
+pub(crate) fn masked(value: &ColumnarValue, guard: &ColumnarValue, rows: usize) -> Result<ColumnarValue> {
+    let guard = guard.to_array(rows)?;
+    let guard = guard.as_boolean();
+    let keep = match guard.nulls() {
+        Some(nulls) => guard.values() & nulls.inner(),
+        None => guard.values().clone(),
+    };
+    let drop = arrow::array::BooleanArray::new(!&keep, None);
+    Ok(ColumnarValue::Array(arrow::compute::nullif(&value.to_array(rows)?, &drop)?))
 }
 
 fn unary(operand: &ColumnarValue, rows: usize, result: &DataType) -> Result<ColumnarValue> {

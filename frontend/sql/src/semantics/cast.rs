@@ -14,7 +14,7 @@ DataFusion's `Cast`, which the optimizer knows how to unwrap in predicates.
 - text to uuid and json: checked, uuids in canonical lower case.
 */
 
-use super::arithmetic::{TEN_TO_38, divide_rounding, power_of_ten};
+use super::arithmetic::{TEN_TO_38, divide_rounding, masked, power_of_ten};
 use super::{parse, raise};
 use crate::error::state;
 use crate::types::TYPE_KEY;
@@ -46,6 +46,14 @@ pub(crate) struct Convert {
 pub(crate) fn convert(expr: Expr, to: FieldRef) -> Expr {
     let udf = Convert { to, signature: Signature::any(1, Volatility::Immutable) };
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(udf)), vec![expr]))
+}
+
+/// The same conversion with a guard: rows for which it is not true are not converted.
+pub(crate) fn guarded(mut function: ScalarFunction, guard: Expr) -> ScalarFunction {
+    let Some(Convert { to, .. }) = function.func.inner().downcast_ref::<Convert>() else { return function };
+    function.args.push(guard);
+    let udf = Convert { to: Arc::clone(to), signature: Signature::any(function.args.len(), Volatility::Immutable) };
+    ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(udf)), function.args)
 }
 
 /// Whether a cast between these needs [`Convert`] to be PostgreSQL's.
@@ -83,16 +91,16 @@ impl ScalarUDFImpl for Convert {
 
     fn display_name(&self, args: &[Expr]) -> Result<String> {
         match args {
-            [arg] => Ok(format!("CAST({arg} AS {})", crate::text::type_name(&self.to))),
-            _ => internal_err!("convert has one argument"),
+            [arg, ..] => Ok(format!("CAST({arg} AS {})", crate::text::type_name(&self.to))),
+            [] => internal_err!("convert has one or two arguments"),
         }
     }
 
     /// That of `Cast`: the name of what is cast.
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
         match args {
-            [arg] => Ok(arg.schema_name().to_string()),
-            _ => internal_err!("convert has one argument"),
+            [arg, ..] => Ok(arg.schema_name().to_string()),
+            [] => internal_err!("convert has one or two arguments"),
         }
     }
 
@@ -105,19 +113,23 @@ impl ScalarUDFImpl for Convert {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        let nullable = args.arg_fields.len() > 1 || args.arg_fields.iter().any(|field| field.is_nullable());
         Ok(Arc::new(self.to.as_ref().clone().with_name(self.name()).with_nullable(nullable)))
     }
 
     fn is_strict(&self) -> bool {
-        true
+        self.signature == Signature::any(1, Volatility::Immutable)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match args.args.as_slice() {
             [ColumnarValue::Array(array)] => Ok(ColumnarValue::Array(convert_array(array, &self.to)?)),
             [ColumnarValue::Scalar(value)] => Ok(ColumnarValue::Scalar(convert_scalar(value, &self.to)?)),
-            _ => internal_err!("convert has one argument"),
+            [value, guard] => {
+                let value = masked(value, guard, args.number_rows)?.to_array(args.number_rows)?;
+                Ok(ColumnarValue::Array(convert_array(&value, &self.to)?))
+            }
+            _ => internal_err!("convert has one or two arguments"),
         }
     }
 }

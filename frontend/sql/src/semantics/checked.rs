@@ -7,8 +7,8 @@ of numbers become [`super::arithmetic`]'s functions with the result type they we
 even if no row is read. Arithmetic with dates and intervals is DataFusion's.
 
 A filter `x <> 0 AND 10 / x > 2` is read left to right by people and by PostgreSQL, but not by DataFusion, which computes
-both sides for a batch. What may fail in a conjunct is therefore guarded by the conjuncts that cannot:
-`x <> 0 AND CASE WHEN x <> 0 THEN 10 / x > 2 ELSE false END`.
+both sides for a batch. What may fail in a conjunct therefore gets the conjuncts before it that cannot as one more
+argument, and looks at it only if it fails: then rows that are out already do not count.
 */
 
 use super::arithmetic::{self, Op};
@@ -21,7 +21,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
-use datafusion::logical_expr::{BinaryExpr, Case, Expr, ExprSchemable, Filter, LogicalPlan, Operator, lit};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 
 #[derive(Debug)]
@@ -100,9 +100,7 @@ fn check(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 None => None,
             };
             match planned {
-                Some((operation, result)) => {
-                    Ok(Transformed::yes(arithmetic::binary(operation, *left, *right, result)))
-                }
+                Some((operation, result)) => Ok(Transformed::yes(arithmetic::binary(operation, *left, *right, result))),
                 None => Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr::new(left, op, right)))),
             }
         }
@@ -161,8 +159,7 @@ fn guard(filter: Filter) -> Result<Filter> {
         let fallible = conjunct.exists(|expr| Ok(may_fail(expr)))?;
         match conjunction(safe.clone()) {
             Some(condition) if fallible => {
-                let then = (Box::new(condition), Box::new(conjunct.clone()));
-                all.push(Expr::Case(Case::new(None, vec![then], Some(Box::new(lit(false))))));
+                all.push(conjunct.clone().transform_up(|expr| Ok(guarded_by(expr, &condition)))?.data);
                 guarded = true;
             }
             _ => all.push(conjunct.clone()),
@@ -177,14 +174,30 @@ fn guard(filter: Filter) -> Result<Filter> {
     }
 }
 
-/// Whether an expression is likely to fail on rows that a guard is meant to keep from it: a division by something that
-/// is no constant, or text read as another type.
+/// Whether an expression can fail on a row: any arithmetic but by a constant that divides everything, and text read as
+/// another type.
 fn may_fail(expr: &Expr) -> bool {
     let Expr::ScalarFunction(function) = expr else { return false };
     match (function.func.name(), function.args.as_slice()) {
         ("checked_divide" | "checked_remainder", [_, Expr::Literal(divisor, _)]) => is_zero(divisor),
-        ("checked_divide" | "checked_remainder" | "convert", _) => true,
+        ("convert", [_]) => true,
+        (name, [_, _]) => name.starts_with("checked_"),
         _ => false,
+    }
+}
+
+fn guarded_by(expr: Expr, condition: &Expr) -> Transformed<Expr> {
+    if !may_fail(&expr) {
+        return Transformed::no(expr);
+    }
+    match expr {
+        Expr::ScalarFunction(function) if function.func.name() == "convert" => {
+            Transformed::yes(Expr::ScalarFunction(cast::guarded(function, condition.clone())))
+        }
+        Expr::ScalarFunction(function) => {
+            Transformed::yes(Expr::ScalarFunction(arithmetic::guarded(function, condition.clone())))
+        }
+        other => Transformed::no(other),
     }
 }
 

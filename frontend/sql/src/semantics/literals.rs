@@ -59,9 +59,7 @@ pub(crate) fn any_expression(plan: &LogicalPlan, wanted: impl Fn(&Expr) -> bool)
 
 fn is_candidate(expr: &Expr) -> bool {
     match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            is_comparison(*op) && (is_open(left) || is_open(right))
-        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => is_comparison(*op) && (is_open(left) || is_open(right)),
         Expr::Between(Between { expr, low, high, .. }) => is_open(expr) || is_open(low) || is_open(high),
         Expr::InList(InList { list, .. }) => list.iter().any(is_open),
         _ => false,

@@ -6,13 +6,12 @@ boolean or bytes, 22007 for what is no date or time, 22008 for a date that no ca
 its type. Blanks around a value are skipped.
 
 Dates and times are read in ISO form (`2024-02-29`, `20240229`, `2024-02-29 12:30:00.25+02`, `T` for the blank,
-`infinity` not at all) with `now`, `today`, `epoch` and the like left out. Intervals are Arrow's.
+`infinity` not at all); of the words only `epoch`. Intervals are read in PostgreSQL's and ISO's forms.
 */
 
 use super::raise;
 use crate::error::state;
 use crate::semantics::arithmetic::{TEN_TO_38, power_of_ten};
-use arrow::compute::kernels::cast_utils::{IntervalParseConfig, IntervalUnit, parse_interval_month_day_nano_config};
 use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::common::Result;
 use datafusion::error::DataFusionError;
@@ -364,21 +363,158 @@ fn zone(rest: &str, text: &str, ty: &str) -> Result<Option<i64>> {
     Ok(Some(if negative { -seconds } else { seconds }))
 }
 
-/// An interval, by Arrow's parser, which takes PostgreSQL's and ISO's forms; `1 day 02:03:04` too.
+/// An interval: `1 year 2 mons -3 days 04:05:06.7`, `1.5 hours ago`, `04:05`, or ISO's `P1Y2M3DT4H5M6.7S`.
 pub(crate) fn interval(text: &str) -> Result<IntervalMonthDayNano> {
-    let config = IntervalParseConfig::new(IntervalUnit::Second);
-    parse_interval_month_day_nano_config(text.trim(), config).map_err(|_| invalid_time("interval", text))
+    let bad = || invalid_time("interval", text);
+    let bare = text.trim().to_ascii_lowercase();
+    let mut sum = Parts::default();
+    if let Some(iso) = bare.strip_prefix('p') {
+        iso_interval(iso, &mut sum).ok_or_else(bad)?;
+        return sum.finish(false).ok_or_else(|| time_out_of_range(text));
+    }
+    let bare = bare.strip_prefix('@').unwrap_or(&bare);
+    let mut words = bare.split_ascii_whitespace().peekable();
+    let mut ago = false;
+    let mut any = false;
+    while let Some(word) = words.next() {
+        if any && word == "ago" && words.peek().is_none() {
+            ago = true;
+        } else if word.contains(':') {
+            sum.nanos += clock_nanos(word).ok_or_else(bad)?;
+        } else {
+            let split = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+            let (number, unit) = word.split_at_checked(split).ok_or_else(bad)?;
+            let unit = match unit {
+                "" => words.next().unwrap_or("seconds"),
+                unit => unit,
+            };
+            sum.add(decimal_nanos(number).ok_or_else(bad)?, unit).ok_or_else(bad)?;
+        }
+        any = true;
+    }
+    if !any {
+        return Err(bad());
+    }
+    sum.finish(ago).ok_or_else(|| time_out_of_range(text))
+}
+
+const NANOS: i128 = 1_000_000_000;
+
+/// The three parts of an interval, wide enough to add up in.
+#[derive(Default)]
+struct Parts {
+    months: i128,
+    days: i128,
+    nanos: i128,
+}
+
+impl Parts {
+    /// Adds `amount` billionths of a unit. What is no whole month goes to the days, of which it has 30; what is no whole
+    /// day to the time.
+    fn add(&mut self, amount: i128, unit: &str) -> Option<()> {
+        let months = match unit.strip_suffix('s').filter(|unit| unit.len() > 1).unwrap_or(unit) {
+            "y" | "yr" | "year" => 12,
+            "mon" | "month" => 1,
+            "decade" => 120,
+            "c" | "cent" | "century" | "centurie" => 1_200,
+            "millennium" | "mil" | "millennia" => 12_000,
+            "w" | "week" => return self.add_days(amount * 7),
+            "d" | "day" => return self.add_days(amount),
+            "h" | "hr" | "hour" => return self.add_nanos(amount, 3_600),
+            "m" | "min" | "minute" => return self.add_nanos(amount, 60),
+            "s" | "sec" | "second" => return self.add_nanos(amount, 1),
+            "ms" | "msec" | "millisecond" => return self.add_nanos(amount / 1_000, 1),
+            "us" | "u" | "usec" | "microsecond" => return self.add_nanos(amount / 1_000_000, 1),
+            _ => return None,
+        };
+        let total = amount.checked_mul(months)?;
+        self.months += total / NANOS;
+        self.add_days((total % NANOS) * 30)
+    }
+
+    fn add_days(&mut self, amount: i128) -> Option<()> {
+        self.days += amount / NANOS;
+        self.add_nanos(amount % NANOS, 86_400)
+    }
+
+    fn add_nanos(&mut self, amount: i128, seconds: i128) -> Option<()> {
+        self.nanos = self.nanos.checked_add(amount.checked_mul(seconds)?)?;
+        Some(())
+    }
+
+    fn finish(self, ago: bool) -> Option<IntervalMonthDayNano> {
+        let sign = if ago { -1 } else { 1 };
+        Some(IntervalMonthDayNano::new(
+            i32::try_from(self.months * sign).ok()?,
+            i32::try_from(self.days * sign).ok()?,
+            // To microseconds, which is what is stored.
+            i64::try_from(self.nanos * sign).ok()? / 1_000 * 1_000,
+        ))
+    }
+}
+
+/// `-12.5` in billionths; digits past the ninth are dropped.
+fn decimal_nanos(text: &str) -> Option<i128> {
+    let (negative, digits) = match text.strip_prefix(['-', '+']) {
+        Some(rest) => (text.starts_with('-'), rest),
+        None => (false, text),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || whole.len() > 15 || !all_digits(whole) || !all_digits(fraction) {
+        return None;
+    }
+    let mut value: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let mut places = fraction.bytes();
+    for _ in 0..9 {
+        value = value * 10 + i128::from(places.next().unwrap_or(b'0') - b'0');
+    }
+    Some(if negative { -value } else { value })
+}
+
+/// `-04:05:06.7` or `04:05`.
+fn clock_nanos(text: &str) -> Option<i128> {
+    let (negative, rest) = match text.strip_prefix(['-', '+']) {
+        Some(rest) => (text.starts_with('-'), rest),
+        None => (false, text),
+    };
+    let (hours, rest) = rest.split_once(':')?;
+    let (minutes, seconds) = rest.split_once(':').unwrap_or((rest, "0"));
+    let whole = |part: &str| part.parse::<u32>().ok().map(i128::from);
+    let (hours, minutes) = (whole(hours)?, whole(minutes).filter(|minutes| *minutes < 60)?);
+    let seconds = decimal_nanos(seconds).filter(|seconds| (0..60 * NANOS).contains(seconds))?;
+    let nanos = (hours * 60 + minutes) * 60 * NANOS + seconds;
+    Some(if negative { -nanos } else { nanos })
+}
+
+/// What follows the P of ISO 8601's durations.
+fn iso_interval(text: &str, sum: &mut Parts) -> Option<()> {
+    let (date, time) = text.split_once('t').unwrap_or((text, ""));
+    for (mut part, units) in [
+        (date, [('y', "year"), ('m', "month"), ('w', "week"), ('d', "day")].as_slice()),
+        (time, [('h', "hour"), ('m', "minute"), ('s', "second")].as_slice()),
+    ] {
+        while !part.is_empty() {
+            let at = part.find(|c: char| c.is_ascii_alphabetic())?;
+            let (number, rest) = part.split_at_checked(at)?;
+            let mut letters = rest.chars();
+            let letter = letters.next()?;
+            let unit = units.iter().find(|(short, _)| *short == letter)?.1;
+            sum.add(decimal_nanos(number)?, unit)?;
+            part = letters.as_str();
+        }
+    }
+    (!date.is_empty() || !time.is_empty()).then_some(())
 }
 
 /// JSON text as it stands, if it is JSON.
 pub(crate) fn json(text: &str) -> Result<()> {
     match serde_json::from_str::<serde_json::Value>(text) {
         Ok(_) => Ok(()),
-        Err(error) => Err(crate::error::SqlError::new(
-            state::INVALID_TEXT_REPRESENTATION,
-            "invalid input syntax for type json",
-        )
-        .with_detail(error.to_string())
-        .into()),
+        Err(error) => {
+            Err(crate::error::SqlError::new(state::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type json")
+                .with_detail(error.to_string())
+                .into())
+        }
     }
 }

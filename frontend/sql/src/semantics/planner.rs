@@ -6,6 +6,7 @@ Operators, while a statement is planned: what PostgreSQL decides by the types of
 - `real` beside another numeric type becomes `double precision`.
 - Products and quotients of numerics get the type that [`super::arithmetic`] computes them in: DataFusion's quotient has
   four digits more than its dividend, so that `10.0 / 3` would be 3.33333.
+- A date and an interval make a timestamp.
 - Ranks and row numbers are bigint, not unsigned.
 
 All this happens before the schema of any node exists, so that every node agrees; where a type is not known yet (a
@@ -13,7 +14,7 @@ parameter), DataFusion's expression stays and is made checked later.
 */
 
 use super::arithmetic::{self, Op};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawWindowExpr};
@@ -39,6 +40,14 @@ impl ExprPlanner for Operators {
         let (Ok(left), Ok(right)) = (raw.left.get_type(schema), raw.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(raw));
         };
+        if matches!((&left, &right), (DataType::Date32, DataType::Interval(_))) {
+            raw.left = cast(raw.left, DataType::Timestamp(TimeUnit::Microsecond, None));
+            return Ok(PlannerResult::Original(raw));
+        }
+        if matches!((&left, &right), (DataType::Interval(_), DataType::Date32)) {
+            raw.right = cast(raw.right, DataType::Timestamp(TimeUnit::Microsecond, None));
+            return Ok(PlannerResult::Original(raw));
+        }
         let left = narrowed(&mut raw.left, left, &right);
         let right = narrowed(&mut raw.right, right, &left);
         if !left.is_numeric() || !right.is_numeric() {

@@ -10,8 +10,8 @@ past 64 bits, more than 38 digits) become what PostgreSQL makes of them, as far 
 use crate::error::{Result, SqlError, state};
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, LimitClause, ObjectName, Query, Select, Statement, TableFactor, UnaryOperator, Value,
-    ValueWithSpan, VisitMut, VisitorMut,
+    FunctionArguments, Ident, Interval, LimitClause, ObjectName, Query, Select, Statement, TableFactor, UnaryOperator,
+    Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use std::ops::ControlFlow;
 
@@ -79,7 +79,14 @@ impl VisitorMut for Rewriter {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<SqlError> {
         match factor {
             TableFactor::Table {
-                with_hints, version, partitions, json_path, sample, index_hints, with_ordinality, ..
+                with_hints,
+                version,
+                partitions,
+                json_path,
+                sample,
+                index_hints,
+                with_ordinality,
+                ..
             } => {
                 refuse_if(sample.is_some(), "TABLESAMPLE")?;
                 refuse_if(version.is_some(), "reading a table as of a version")?;
@@ -99,6 +106,11 @@ impl VisitorMut for Rewriter {
             Expr::UnaryOp { op: UnaryOperator::Minus, .. } => self.negated = true,
             Expr::Cast { kind: CastKind::TryCast | CastKind::SafeCast, .. } => return refuse("TRY_CAST"),
             Expr::Cast { format: Some(_), .. } => return refuse("CAST with FORMAT"),
+            Expr::Interval(interval) => {
+                if let Some(text) = plain_interval(interval) {
+                    *expr = cast_of_text(text, DataType::Interval { fields: None, precision: None });
+                }
+            }
             Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => match number(digits, negated) {
                 Ok(Number::AsWritten) => {}
                 Ok(Number::Plain(plain)) => *digits = plain,
@@ -118,6 +130,17 @@ impl VisitorMut for Rewriter {
             *expr = call("timezone", [time_zone, timestamp]);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The text of `interval '1 day'`; none with fields behind it, or for an expression.
+fn plain_interval(interval: &Interval) -> Option<String> {
+    let Interval { value, leading_field: None, leading_precision: None, last_field: None, .. } = interval else {
+        return None;
+    };
+    match value.as_ref() {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => Some(text.clone()),
+        _ => None,
     }
 }
 
@@ -146,11 +169,7 @@ fn call<const N: usize>(name: &str, args: [Expr; N]) -> Expr {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args,
-            clauses: Vec::new(),
-        }),
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
         filter: None,
         null_treatment: None,
         over: None,

@@ -277,9 +277,7 @@ fn column(sums: Vec<i128>, nulls: Option<NullBuffer>, result: &DataType) -> Resu
         }
     }
     Ok(match result {
-        DataType::Decimal128(_, _) => {
-            Arc::new(Decimal128Array::new(sums.into(), nulls).with_data_type(result.clone()))
-        }
+        DataType::Decimal128(_, _) => Arc::new(Decimal128Array::new(sums.into(), nulls).with_data_type(result.clone())),
         _ => {
             let longs: Vec<i64> = sums.into_iter().map(|sum| i64::try_from(sum).unwrap_or(0)).collect();
             Arc::new(PrimitiveArray::<Int64Type>::new(longs.into(), nulls))
@@ -407,12 +405,7 @@ struct GroupedSum {
 }
 
 impl GroupedSum {
-    fn add<T>(
-        &mut self,
-        array: &PrimitiveArray<T>,
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-    ) -> Result<()>
+    fn add<T>(&mut self, array: &PrimitiveArray<T>, groups: &[usize], filter: Option<&BooleanArray>) -> Result<()>
     where
         T: ArrowPrimitiveType,
         T::Native: Into<i128>,
