@@ -1,0 +1,191 @@
+/*!
+What every back end promises, tested on each of them.
+*/
+
+use super::*;
+
+type Promise = fn(&IoRef, &Path);
+
+/// Runs every promise in a directory of its own under `root`, which exists.
+pub(super) fn check_all(io: &IoRef, root: &Path) {
+    let promises: [(&str, Promise); 9] = [
+        ("written_bytes_are_read_back", written_bytes_are_read_back),
+        ("a_read_ends_at_the_end_of_the_file", a_read_ends_at_the_end_of_the_file),
+        ("lengths_change_and_gaps_are_zeros", lengths_change_and_gaps_are_zeros),
+        ("open_modes_mean_what_they_say", open_modes_mean_what_they_say),
+        ("directories_list_sorted_and_go_with_all_below", directories_list_sorted_and_go_with_all_below),
+        ("a_rename_replaces_a_file", a_rename_replaces_a_file),
+        ("open_files_outlive_their_names", open_files_outlive_their_names),
+        ("a_lock_has_one_holder_and_names_it", a_lock_has_one_holder_and_names_it),
+        ("clocks_and_randomness_move", clocks_and_randomness_move),
+    ];
+    for (name, promise) in promises {
+        let dir = root.join(name);
+        io.create_dir_all(&dir).unwrap();
+        promise(io, &dir);
+        io.sync_dir(&dir).unwrap();
+    }
+    assert_eq!(io.list(root).unwrap().len(), 9);
+}
+
+fn create(io: &IoRef, path: &Path, bytes: &[u8]) -> Arc<dyn File> {
+    let file = io.open(path, OpenMode::CreateNew).unwrap();
+    file.write_all_at(0, Buffer::from_slice(bytes)).unwrap();
+    file
+}
+
+fn read(io: &IoRef, path: &Path) -> Vec<u8> {
+    let file = io.open(path, OpenMode::Read).unwrap();
+    file.read_at(0, 1 << 20).unwrap().to_vec()
+}
+
+fn written_bytes_are_read_back(io: &IoRef, dir: &Path) {
+    let file = io.open(&dir.join("f"), OpenMode::CreateNew).unwrap();
+    let mut random = random::Random::new(3);
+    let mut model = Vec::new();
+    for _ in 0..60 {
+        let (offset, len) = (random.index(20_000), random.index(9_000));
+        let bytes = vec![random.next_u64() as u8; len];
+        if len > 0 && model.len() < offset + len {
+            model.resize(offset + len, 0);
+        }
+        let at = offset.min(model.len());
+        model[at..][..len].copy_from_slice(&bytes);
+        let buffer = file.write_all_at(offset as u64, Buffer::from_slice(&bytes)).unwrap();
+        assert_eq!(*buffer, *bytes);
+    }
+    assert_eq!(file.len().unwrap(), model.len() as u64);
+    assert_eq!(*file.read_at(0, 1 << 20).unwrap(), *model);
+    assert_eq!(*file.read_exact_at(777, 5_000).unwrap(), model[777..5_777]);
+    let ops = (0..4).map(|i| Op::Read { offset: i * 100, buffer: Buffer::zeroed(100) }).collect();
+    for (i, completion) in file.submit_all(ops).into_iter().enumerate() {
+        let done = completion.wait().unwrap();
+        assert_eq!(*done.buffer.unwrap(), model[i * 100..][..done.bytes]);
+    }
+    file.sync_data().unwrap();
+    file.sync_all().unwrap();
+}
+
+fn a_read_ends_at_the_end_of_the_file(io: &IoRef, dir: &Path) {
+    let file = create(io, &dir.join("f"), b"0123456789");
+    assert_eq!(*file.read_at(7, 10).unwrap(), *b"789");
+    assert_eq!(*file.read_at(10, 10).unwrap(), *b"");
+    assert_eq!(*file.read_at(1 << 40, 10).unwrap(), *b"");
+    assert_eq!(*file.read_at(0, 0).unwrap(), *b"");
+    let error = file.read_exact_at(7, 10).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert_eq!(error.place().unwrap().offset, Some(7));
+    // A damaged length asks for no more memory than the file has bytes.
+    assert_eq!(file.read_exact_at(7, usize::MAX / 2).unwrap_err().kind(), ErrorKind::Corruption);
+}
+
+fn lengths_change_and_gaps_are_zeros(io: &IoRef, dir: &Path) {
+    let file = create(io, &dir.join("f"), &[7; 6000]);
+    file.set_len(5000).unwrap();
+    file.set_len(9000).unwrap();
+    let bytes = file.read_exact_at(0, 9000).unwrap();
+    assert!(bytes[..5000].iter().all(|byte| *byte == 7) && bytes[5000..].iter().all(|byte| *byte == 0));
+    file.allocate(3_000_000).unwrap();
+    assert_eq!(file.len().unwrap(), 3_000_000);
+    file.allocate(10).unwrap();
+    assert_eq!(file.len().unwrap(), 3_000_000);
+    let bytes = file.read_exact_at(0, 3_000_000).unwrap();
+    assert!(bytes[..5000].iter().all(|byte| *byte == 7) && bytes[5000..].iter().all(|byte| *byte == 0));
+    file.set_len(0).unwrap();
+    assert!(file.is_empty().unwrap());
+}
+
+fn open_modes_mean_what_they_say(io: &IoRef, dir: &Path) {
+    let path = dir.join("f");
+    assert_eq!(io.open(&path, OpenMode::Read).unwrap_err().kind(), ErrorKind::Io);
+    assert!(io.open(&path, OpenMode::ReadWrite).is_err());
+    assert_eq!(io.exists(&path).unwrap(), None);
+    create(io, &path, b"x");
+    assert!(io.open(&path, OpenMode::CreateNew).is_err());
+    assert_eq!(io.open(&path, OpenMode::Create).unwrap().len().unwrap(), 1);
+    assert_eq!(io.open(&path, OpenMode::ReadWrite).unwrap().path(), path);
+    let reader = io.open(&path, OpenMode::Read).unwrap();
+    assert!(reader.write_all_at(0, Buffer::from_slice(b"y")).is_err());
+    assert!(reader.set_len(0).is_err());
+    assert_eq!(read(io, &path), b"x");
+    assert!(io.open(dir, OpenMode::Read).is_err());
+    assert!(io.open(&path.join("below"), OpenMode::Create).is_err());
+    assert!(io.open(&dir.join("none").join("f"), OpenMode::Create).is_err());
+    assert_eq!(io.exists(&path.join("below")).unwrap(), None);
+}
+
+fn directories_list_sorted_and_go_with_all_below(io: &IoRef, dir: &Path) {
+    io.create_dir_all(&dir.join("b").join("c")).unwrap();
+    io.create_dir_all(&dir.join("b")).unwrap();
+    create(io, &dir.join("z"), b"123");
+    create(io, &dir.join("a"), b"");
+    create(io, &dir.join("b").join("c").join("f"), b"");
+    let entry = |name: &str, kind, len| DirEntry { name: name.to_owned(), kind, len };
+    let expected = [entry("a", EntryKind::File, 0), entry("b", EntryKind::Dir, 0), entry("z", EntryKind::File, 3)];
+    assert_eq!(io.list(dir).unwrap(), expected);
+    assert!(io.create_dir_all(&dir.join("a").join("x")).is_err());
+    assert!(io.remove_file(&dir.join("b")).is_err());
+    io.remove_dir_all(&dir.join("b")).unwrap();
+    assert_eq!(io.exists(&dir.join("b")).unwrap(), None);
+    assert!(io.remove_dir_all(&dir.join("b")).is_err());
+    io.remove_file(&dir.join("z")).unwrap();
+    assert!(io.remove_file(&dir.join("z")).is_err());
+    assert_eq!(io.list(dir).unwrap().len(), 1);
+    assert!(io.list(&dir.join("b")).is_err());
+    assert!(io.sync_dir(&dir.join("b")).is_err());
+}
+
+fn a_rename_replaces_a_file(io: &IoRef, dir: &Path) {
+    let (a, b, sub) = (dir.join("a"), dir.join("b"), dir.join("sub"));
+    create(io, &a, b"new");
+    create(io, &b, b"old");
+    io.rename(&a, &b).unwrap();
+    assert_eq!((io.exists(&a).unwrap(), read(io, &b)), (None, b"new".to_vec()));
+    assert!(io.rename(&a, &b).is_err());
+    io.create_dir_all(&sub).unwrap();
+    assert!(io.rename(&b, &sub).is_err());
+    assert!(io.rename(&sub, &b).is_err());
+    assert!(io.rename(&sub, &sub.join("below")).is_err());
+    io.rename(&b, &sub.join("c")).unwrap();
+    io.rename(&sub, &dir.join("moved")).unwrap();
+    assert_eq!(read(io, &dir.join("moved").join("c")), b"new");
+}
+
+fn open_files_outlive_their_names(io: &IoRef, dir: &Path) {
+    let (a, b) = (dir.join("a"), dir.join("b"));
+    let file = create(io, &a, b"1");
+    io.rename(&a, &b).unwrap();
+    file.write_all_at(1, Buffer::from_slice(b"2")).unwrap();
+    assert_eq!(read(io, &b), b"12");
+    io.remove_file(&b).unwrap();
+    assert_eq!(*file.read_exact_at(0, 2).unwrap(), *b"12");
+}
+
+fn a_lock_has_one_holder_and_names_it(io: &IoRef, dir: &Path) {
+    let path = dir.join("LOCK");
+    let held = io.lock(&path).unwrap();
+    let error = io.lock(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    assert!(error.message().contains(&io.process_id().to_string()), "{error}");
+    drop(held);
+    drop(io.lock(&path).unwrap());
+}
+
+fn clocks_and_randomness_move(io: &IoRef, _dir: &Path) {
+    let before = io.monotonic_nanos();
+    thread::sleep(std::time::Duration::from_millis(1));
+    assert!(io.monotonic_nanos() > before);
+    assert!(io.unix_micros() > 1_600_000_000_000_000);
+    assert_ne!(io.random_u64(), io.random_u64());
+}
+
+#[test]
+fn posix_keeps_the_promises() {
+    let dir = tempfile::tempdir().unwrap();
+    check_all(&posix(), dir.path());
+}
+
+#[test]
+fn memory_keeps_the_promises() {
+    check_all(&memory(), Path::new("/"));
+}
