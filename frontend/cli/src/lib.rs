@@ -9,6 +9,7 @@ are a contract: see [`Exit`].
 
 pub mod colour;
 pub mod exit;
+pub mod generate;
 pub mod interrupt;
 pub mod progress;
 pub mod report;
