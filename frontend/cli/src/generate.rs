@@ -6,6 +6,7 @@ arguments may be names of directories.
 */
 
 use crate::Exit;
+use crate::report::say;
 use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 use std::ffi::OsString;
@@ -49,6 +50,6 @@ fn written(result: std::io::Result<()>) -> Exit {
 
 fn wrong_usage(what: &str) -> Exit {
     let names: Vec<String> = Shell::value_variants().iter().map(ToString::to_string).collect();
-    eprintln!("error: {what}; shells: {}", names.join(", "));
+    say(&format!("error: {what}; shells: {}", names.join(", ")));
     Exit::Usage
 }

@@ -2,6 +2,7 @@
 Progress of a long job: a bar on a terminal, a plain line every few seconds elsewhere, always on stderr.
 */
 
+use crate::report::say;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -48,7 +49,7 @@ impl Progress {
             let share = self.total.map(|total| format!(" ({} %)", done.saturating_mul(100) / total)).unwrap_or_default();
             let seconds = self.started.elapsed().as_secs();
             let (rows, bytes) = (crate::size::count(rows), crate::size::show(done));
-            eprintln!("{}: {rows} rows, {bytes}{share} after {seconds} s", self.what);
+            say(&format!("{}: {rows} rows, {bytes}{share} after {seconds} s", self.what));
         }
     }
 

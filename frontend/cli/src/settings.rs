@@ -54,6 +54,13 @@ pub struct FileSettings {
 #[derive(Debug)]
 pub struct SettingsError(String);
 
+impl SettingsError {
+    /// A sentence that names the setting.
+    pub fn new(sentence: impl Into<String>) -> SettingsError {
+        SettingsError(sentence.into())
+    }
+}
+
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -121,10 +128,10 @@ impl DatabaseArgs {
             options.sync = sync_mode(sync).map_err(|e| named("sync", e))?;
         }
         if let Some(memory) = self.memory.as_ref().or(files.memory.as_ref()) {
-            options.memory_bytes = bytes(memory).map_err(|e| named("memory", e))?;
+            options.memory_bytes = Some(bytes(memory).map_err(|e| named("memory", e))?);
         }
         if let Some(cache) = self.cache.as_ref().or(files.cache.as_ref()) {
-            options.cache_bytes = bytes(cache).map_err(|e| named("cache", e))?;
+            options.cache_bytes = Some(bytes(cache).map_err(|e| named("cache", e))?);
         }
         Ok(options)
     }
@@ -161,7 +168,7 @@ mod tests {
         let files = FileSettings::read(&dir.path().join(DATABASE_FILE)).unwrap();
         let args = DatabaseArgs { memory: Some("1GiB".into()), ..DatabaseArgs::default() };
         let options = args.open_options(None, &files).unwrap();
-        assert_eq!(options.memory_bytes, 1 << 30);
+        assert_eq!(options.memory_bytes, Some(1 << 30));
         assert_eq!(options.sync, SyncMode::Interval(Duration::from_millis(100)));
     }
 
