@@ -234,7 +234,7 @@ impl<'a> Lexer<'a> {
 
     fn number(&mut self) -> Kind {
         self.skip_while(|c| c.is_ascii_digit() || c == b'_');
-        if self.peek(0) == Some(b'.') {
+        if self.peek(0) == Some(b'.') && self.peek(1).is_some_and(|c| c.is_ascii_digit()) {
             self.at += 1;
             self.skip_while(|c| c.is_ascii_digit());
         }
@@ -246,7 +246,7 @@ impl<'a> Lexer<'a> {
             }
         }
         // `1e'x'` and `0x1F`: what sticks to a number is part of it, so that no quote begins with the letter before it.
-        self.skip_while(is_word);
+        self.skip_while(|c| is_word(c) || c == b'$');
         Kind::Number
     }
 }

@@ -146,7 +146,8 @@ fn complete_sql(text: &str, cursor: usize, names: &Names, files: ListFiles<'_>) 
         },
         _ => {
             let typed_name = typed.trim_start_matches('"');
-            let candidates = candidates(&words, typed_name, statement, text, names);
+            let mut candidates = candidates(&words, typed_name, statement, text, names);
+            candidates.retain(|c| !typed.starts_with('"') || c.text.starts_with('"'));
             match_words(start..cursor, typed_name, candidates)
         }
     }
@@ -343,14 +344,14 @@ mod tests {
         check("SELECT m.l| FROM metrics m", "l", &["loss"]);
         check("SELECT x.| FROM flights AS x WHERE 1 = 1", "", &["origin", "delay", "\"Order\""]);
         check("SELECT flights.d| FROM flights", "d", &["delay"]);
-        check("SELECT \"O| FROM flights", "\"O", &[]);
+        check("SELECT \"O| FROM flights", "\"O", &["\"Order\""]);
         check("SELECT ord| FROM flights", "ord", &["\"Order\"", "order"]);
     }
 
     #[test]
     fn functions_and_keywords_are_there_too() {
         check("SELECT rou| FROM metrics", "rou", &["round("]);
-        check("SELECT loss FROM metrics WHE|", "WHE", &["WHERE"]);
+        check("SELECT loss FROM metrics WHER|", "WHER", &["WHERE"]);
     }
 
     #[test]
