@@ -29,7 +29,7 @@ Examples:
     before_long_help = EXAMPLES,
     after_help = "`omendb completions SHELL` prints completions, `omendb man` the man page; \\? in the shell lists its commands.",
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// Database directory; made if it does not exist. Without one the database is in memory
     pub dir: Option<PathBuf>,
     /// Run this SQL (or one \command) and exit; may be repeated
@@ -63,7 +63,7 @@ pub struct Args {
 
 /// One `-c` or `-f`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Task {
+pub(crate) enum Task {
     /// SQL, or one backslash command.
     Command(String),
     /// A script; `-` is standard input.
@@ -75,7 +75,7 @@ impl Args {
     ///
     /// # Errors
     /// clap's, which knows how to print itself and its exit code (help and version are errors too).
-    pub fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    pub(crate) fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
         let matches = Args::command().try_get_matches_from(arguments)?;
         let mut args = Args::from_arg_matches(&matches)?;
         args.tasks = tasks(&matches, &args);

@@ -5,11 +5,11 @@ Every format streams: a result larger than memory can be written, and the first 
 table alone looks ahead, at most [`table::LOOK_AHEAD_ROWS`] rows, to know how wide its columns are.
 */
 
-pub mod delimited;
-pub mod json;
-pub mod markdown;
-pub mod table;
-pub mod vertical;
+pub(crate) mod delimited;
+pub(crate) mod json;
+pub(crate) mod markdown;
+pub(crate) mod table;
+pub(crate) mod vertical;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
@@ -19,7 +19,7 @@ use std::io::Write;
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// A table fitted to the terminal, types under names
     #[default]
     Table,
@@ -39,7 +39,7 @@ pub enum Format {
 
 /// What a format may take into account.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// Columns of the terminal; `None` away from one, where nothing is cut.
     pub width: Option<usize>,
     /// Most rows of a table that are shown; `None` for all.
@@ -58,7 +58,7 @@ impl Default for Options {
 
 /// Why a result could not be written to its end.
 #[derive(Debug)]
-pub enum RenderError {
+pub(crate) enum RenderError {
     /// The query failed on the way.
     Sql(SqlError),
     /// The reader of our output went away, or the disk is full.
@@ -78,13 +78,13 @@ impl From<std::io::Error> for RenderError {
 }
 
 /// Batches of a result, or the error that ends it.
-pub type Batches<'a> = &'a mut dyn Iterator<Item = Result<RecordBatch, SqlError>>;
+pub(crate) type Batches<'a> = &'a mut dyn Iterator<Item = Result<RecordBatch, SqlError>>;
 
 /// Writes a whole result; gives the number of rows.
 ///
 /// # Errors
 /// The query's, or the output's; what was written before it stays written.
-pub fn render(
+pub(crate) fn render(
     format: Format,
     schema: &SchemaRef,
     rows: Batches<'_>,

@@ -12,7 +12,7 @@ use std::io::Write;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Comma-separated.
     Csv,
     /// Tab-separated.

@@ -12,7 +12,7 @@ use std::io::Write;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// One array.
     Array,
     /// One object a line.
@@ -71,7 +71,7 @@ fn push(array: &ArrayRef, row: usize, field: &FieldRef, value: &mut String, out:
     cell(array, row, field, "", value);
     let is_json = field.metadata().get("omendb.type").is_some_and(|t| t == "json");
     if *array.data_type() == DataType::Boolean {
-        out.push_str(if value == "t" { "true" } else { "false" });
+        out.push_str(if value.starts_with('t') { "true" } else { "false" });
     } else if is_json || is_number(array.data_type()) && value.ends_with(|c: char| c.is_ascii_digit()) {
         out.push_str(value);
     } else {
