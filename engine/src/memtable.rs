@@ -16,6 +16,7 @@ It knows no row format, no snapshot rules beyond "at or below this number", and 
 says what it holds, and the owner decides when that is enough.
 */
 
+use crate::key::{Key, KeyRange};
 use crate::types::Seq;
 use crossbeam_skiplist::SkipMap;
 use std::borrow::Borrow;
@@ -45,8 +46,12 @@ pub enum Kind {
     Tombstone,
 }
 
-/// A range of encoded keys.
-pub type Keys<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+/// A range of encoded keys, borrowed.
+type Keys<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+fn borrow(keys: &KeyRange) -> Keys<'_> {
+    (keys.start.as_ref().map(Key::as_bytes), keys.end.as_ref().map(Key::as_bytes))
+}
 
 /// One version of one key. Cheap to clone; stays good after the memtable is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,20 +255,19 @@ impl Memtable {
 
     /// The newest version at or below `at` of every key in `keys`, in key order or, `reverse`, from the last to the
     /// first. Versions inserted meanwhile may or may not come.
-    pub fn range<'a>(&'a self, keys: Keys<'a>, at: Seq, reverse: bool) -> Range<'a> {
+    pub fn range<'a>(&'a self, keys: &'a KeyRange, at: Seq, reverse: bool) -> Range<'a> {
+        let (start, end) = borrow(keys);
         match reverse {
-            false => Range(Walk::Forward(Forward { table: self, next: self.first_of(keys.0), end: keys.1, at })),
-            true => Range(Walk::Backward(Backward { table: self, start: keys.0, end: End::Key(keys.1), at })),
+            false => Range(Walk::Forward(Forward { table: self, next: self.first_of(start), end, at })),
+            true => Range(Walk::Backward(Backward { table: self, start, end: End::Key(end), at })),
         }
     }
 
     /// As [`Memtable::range`], but it keeps the memtable alive and borrows nothing.
-    pub fn cursor(self: &Arc<Self>, keys: Keys<'_>, at: Seq, reverse: bool) -> Cursor {
-        let own = |bound: Bound<&[u8]>| bound.map(Arc::from);
+    pub fn cursor(self: &Arc<Self>, keys: KeyRange, at: Seq, reverse: bool) -> Cursor {
         Cursor {
             table: Arc::clone(self),
-            start: own(keys.0),
-            end: own(keys.1),
+            keys,
             at,
             reverse,
             block: VecDeque::new(),
@@ -457,8 +461,8 @@ impl Backward<'_> {
 #[derive(Debug)]
 pub struct Cursor {
     table: Arc<Memtable>,
-    start: Bound<Arc<[u8]>>,
-    end: Bound<Arc<[u8]>>,
+    /// What is still to come.
+    keys: KeyRange,
     at: Seq,
     reverse: bool,
     block: VecDeque<Entry>,
@@ -468,15 +472,14 @@ pub struct Cursor {
 
 impl Cursor {
     fn refill(&mut self) {
-        let bounds = (self.start.as_ref().map(AsRef::as_ref), self.end.as_ref().map(AsRef::as_ref));
-        self.block.extend(self.table.range(bounds, self.at, self.reverse).take(self.block_len));
+        self.block.extend(self.table.range(&self.keys, self.at, self.reverse).take(self.block_len));
         self.done = self.block.len() < self.block_len;
         self.block_len = (self.block_len * 4).min(CURSOR_BLOCK_MAX);
         if let Some(last) = self.block.back() {
-            let beyond = Bound::Excluded(Arc::from(last.key()));
+            let beyond = Bound::Excluded(Key::from(last.key()));
             match self.reverse {
-                false => self.start = beyond,
-                true => self.end = beyond,
+                false => self.keys.start = beyond,
+                true => self.keys.end = beyond,
             }
         }
     }
@@ -513,24 +516,24 @@ mod tests {
         (found.0 == key).then(|| (key.to_vec(), found.1.0, value.0, value.1.clone()))
     }
 
-    fn model_range(model: &Model, keys: Keys<'_>, at: Seq) -> Vec<Row> {
+    fn model_range(model: &Model, keys: &KeyRange, at: Seq) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
         for ((key, Reverse(seq)), (kind, row)) in model {
-            let outside = is_before(keys.0, key) || is_past(keys.1, key) || *seq > at;
-            if !outside && rows.last().is_none_or(|last| last.0 != *key) {
+            let inside = keys.contains(key) && *seq <= at;
+            if inside && rows.last().is_none_or(|last| last.0 != *key) {
                 rows.push((key.clone(), *seq, *kind, row.clone()));
             }
         }
         rows
     }
 
-    fn check_range(table: &Arc<Memtable>, model: &Model, keys: Keys<'_>, at: Seq) {
+    fn check_range(table: &Arc<Memtable>, model: &Model, keys: &KeyRange, at: Seq) {
         let mut expect = model_range(model, keys, at);
         assert_eq!(table.range(keys, at, false).map(row).collect::<Vec<_>>(), expect);
-        assert_eq!(table.cursor(keys, at, false).map(row).collect::<Vec<_>>(), expect);
+        assert_eq!(table.cursor(keys.clone(), at, false).map(row).collect::<Vec<_>>(), expect);
         expect.reverse();
         assert_eq!(table.range(keys, at, true).map(row).collect::<Vec<_>>(), expect);
-        assert_eq!(table.cursor(keys, at, true).map(row).collect::<Vec<_>>(), expect);
+        assert_eq!(table.cursor(keys.clone(), at, true).map(row).collect::<Vec<_>>(), expect);
     }
 
     /// Short keys of few different bytes: prefixes of each other, around the eight bytes of a head.
@@ -570,8 +573,8 @@ mod tests {
                 prop_assert_eq!(table.latest(key).map(row), model_get(&model, key, Seq::MAX));
             }
             for (start, end, at) in &ranges {
-                let keys = (start.as_ref().map(Vec::as_slice), end.as_ref().map(Vec::as_slice));
-                check_range(&table, &model, keys, *at);
+                let own = |bound: &Bound<Vec<u8>>| bound.clone().map(Key::from);
+                check_range(&table, &model, &KeyRange { start: own(start), end: own(end) }, *at);
             }
         }
     }
@@ -588,7 +591,7 @@ mod tests {
             }
         }
         for at in [0, 1, 2, 2500, 4999, 5000, Seq::MAX] {
-            check_range(&table, &model, (Bound::Unbounded, Bound::Unbounded), at);
+            check_range(&table, &model, &KeyRange::all(), at);
             assert_eq!(table.get(b"hot", at).map(|e| e.seq()), (at > 0).then(|| at.min(5000)));
         }
     }
@@ -602,7 +605,7 @@ mod tests {
             table.insert(&key, n % 7, Kind::Put, b"");
             model.insert((key.to_vec(), Reverse(n % 7)), (Kind::Put, Vec::new()));
         }
-        check_range(&table, &model, (Bound::Unbounded, Bound::Unbounded), 4);
+        check_range(&table, &model, &KeyRange::all(), 4);
     }
 
     #[test]
@@ -622,7 +625,7 @@ mod tests {
             move || {
                 for _ in 0..10 {
                     let keys: Vec<_> = table
-                        .range((Bound::Unbounded, Bound::Unbounded), Seq::MAX, reverse)
+                        .range(&KeyRange::all(), Seq::MAX, reverse)
                         .inspect(|entry| assert_eq!(entry.key(), entry.row()))
                         .map(|entry| entry.key().to_vec())
                         .collect();
@@ -637,7 +640,7 @@ mod tests {
         }
         assert_eq!(table.rows(), 8000);
         assert_eq!(table.max_seq(), 2000);
-        assert_eq!(table.range((Bound::Unbounded, Bound::Unbounded), Seq::MAX, false).count(), 8000);
+        assert_eq!(table.range(&KeyRange::all(), Seq::MAX, false).count(), 8000);
     }
 
     #[test]

@@ -451,6 +451,31 @@ fn a_full_disk_refuses_records_and_poisons_nothing() {
 }
 
 #[test]
+fn what_was_accepted_on_a_filling_disk_finds_its_space() {
+    for seed in 0..200u64 {
+        let disk = SimDisk::new(seed);
+        let io = disk.io();
+        let (wal, ..) = try_open(&io, WalOptions { segment_bytes: 5 * 4096, sync: SyncMode::Always }, 0).unwrap();
+        disk.inject(Fault::new(FaultKind::DiskFull).on(Operation::Allocate).nth(1 + seed % 7).sticky());
+        let mut expect = Records::new();
+        let mut random = seed;
+        loop {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let bytes = record(random, (random >> 33) as usize % [100, 4100, 12_000][seed as usize % 3]);
+            match wal.append(&bytes) {
+                Ok(lsn) => expect.push((lsn, bytes)),
+                Err(error) => break assert_eq!(error.kind(), ErrorKind::DiskFull),
+            }
+            if (random >> 40).is_multiple_of(3) {
+                wal.sync_to(wal.appended()).unwrap();
+            }
+        }
+        wal.sync_to(wal.appended()).unwrap();
+        assert_eq!(open(&disk.crash(Survivors::AllLost).io()).1, expect, "seed {seed}");
+    }
+}
+
+#[test]
 fn absurd_options_and_records_are_refused() {
     let io = memory();
     for segment_bytes in [0, SEGMENT_BYTES_MIN - 1, SEGMENT_BYTES_MAX + 1] {
