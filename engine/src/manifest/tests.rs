@@ -42,6 +42,7 @@ fn run(id: u64, max_seq: u64) -> RunEntry {
         bytes: 4096,
         footer_offset: 4000,
         footer_bytes: 96,
+        layout: crate::run::Layout::Column,
         min_key: vec![1; id as usize % 5],
         max_key: vec![9; 8],
         min_seq: 1,

@@ -213,10 +213,7 @@ impl Run {
     pub fn read_row(&self, found: &Found, projection: &[(ColumnId, ColumnType)], out: &mut Vec<Value>) -> Result<()> {
         let loaded = self.loaded()?;
         out.reserve(projection.len());
-        for (id, ty) in projection {
-            out.push(loaded.value(found, *id, *ty)?);
-        }
-        Ok(())
+        loaded.values(found, projection, out)
     }
 
     /// As [`Run::read_row`], into columns under construction, one for each of the projection.
@@ -458,10 +455,32 @@ impl Loaded {
     /// One value of a stored column, by its place.
     fn value_in(&self, slice: u32, row: u32, column: usize) -> Result<Value> {
         let unit = self.unit(self.locators.tile_of(slice), column)?;
-        match self.vector(&unit, slice, column)? {
+        self.value_of(&unit, slice, row, column)
+    }
+
+    fn value_of(&self, unit: &Unit, slice: u32, row: u32, column: usize) -> Result<Value> {
+        match self.vector(unit, slice, column)? {
             Some(vector) => self.at(vector.value(wide(row)), self.locators.frame(slice, column).offset),
             None => Ok(self.default_of(column)),
         }
+    }
+
+    /// Appends the values of a row's columns.
+    fn values(&self, found: &Found, projection: &[(ColumnId, ColumnType)], out: &mut Vec<Value>) -> Result<()> {
+        let tile = self.locators.tile_of(found.slice);
+        // In row shape, one unit has all columns.
+        let shared = match self.footer.layout {
+            Layout::Row => Some(self.unit(tile, 0)?),
+            Layout::Column => None,
+        };
+        for (id, ty) in projection {
+            out.push(match (self.place_of(*id, *ty)?, &shared) {
+                (None, _) => Value::Null,
+                (Some(column), Some(unit)) => self.value_of(unit, found.slice, found.row, column)?,
+                (Some(column), None) => self.value_in(found.slice, found.row, column)?,
+            });
+        }
+        Ok(())
     }
 
     /// What a left-out vector's values are.
@@ -472,13 +491,6 @@ impl Loaded {
             Value::Boolean(false)
         } else {
             Value::Null
-        }
-    }
-
-    fn value(&self, found: &Found, id: ColumnId, ty: ColumnType) -> Result<Value> {
-        match self.place_of(id, ty)? {
-            Some(column) => self.value_in(found.slice, found.row, column),
-            None => Ok(Value::Null),
         }
     }
 

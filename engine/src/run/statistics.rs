@@ -448,7 +448,7 @@ mod tests {
         let mut builder = StatsBuilder::new(ColumnType::Float64);
         let slices = 2500u32;
         let of = |slice: u32| {
-            let values = [f64::from(slice), if slice % 7 == 0 { f64::NAN } else { -1.5 }, 3.0];
+            let values = [f64::from(slice), if slice.is_multiple_of(7) { f64::NAN } else { -1.5 }, 3.0];
             measure(&Float64Array::from(values.to_vec()), 0..3, ColumnType::Float64).unwrap()
         };
         (0..slices).for_each(|slice| builder.push(&of(slice)).unwrap());

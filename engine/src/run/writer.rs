@@ -428,6 +428,8 @@ impl RunWriter {
 impl Drop for RunWriter {
     fn drop(&mut self) {
         if !self.finished {
+            // The tiles that are being encoded are of no use to anyone; only their threads must end.
+            drop(self.pool.take().map(Pool::finish));
             // Nobody knows of the file yet, and whoever opens the directory removes it if this fails.
             let _ = self.io.remove_file(&file_path(&self.dir, self.id));
         }
