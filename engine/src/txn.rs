@@ -71,8 +71,7 @@ pub enum Expectation<'a> {
     None,
     /// No row has this key (or it is deleted by this same transaction): else `DuplicateKey`.
     Absent,
-    /// The row is the one that had this sequence number when this transaction read it: else `WriteConflict`. One number
-    /// per row of the batch.
+    /// The row is the one that has this sequence number: else `WriteConflict`. One number per row of the batch.
     Unchanged(&'a [Seq]),
 }
 

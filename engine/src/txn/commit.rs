@@ -47,28 +47,28 @@ fn newest_since(tree: &Tree, key: &[u8], since: Seq) -> Result<Option<Place>> {
     Ok(None)
 }
 
-/// Holds an expectation against what was found newer than the moment up to which it is known to hold.
-fn hold(table: &TableDef, key: &Key, expects: Seq, newer: Option<Place>) -> Result<()> {
-    match newer {
+/// Holds an expectation against the newest version that was found; none stands for no change.
+fn hold(table: &TableDef, key: &Key, expects: Seq, found: Option<Place>) -> Result<()> {
+    match found {
         None => Ok(()),
         Some(place) if expects == EXPECT_ABSENT => match place.is_tombstone() {
             true => Ok(()),
             false => Err(duplicate_row(table, key.as_ref())),
         },
-        Some(place) if place.seq() != expects => Err(changed_row(table, key.as_ref())),
+        Some(place) if place.is_tombstone() || place.seq() != expects => Err(changed_row(table, key.as_ref())),
         Some(_) => Ok(()),
     }
 }
 
 impl TableWrites {
     /// Checks all expectations against a tree that has all commits up to some moment.
-    fn check_all(&self, tree: &Tree, base: Seq) -> Result<()> {
+    fn check_all(&self, tree: &Tree) -> Result<()> {
         for (key, expects) in &self.expects {
-            let newer = match *expects {
-                EXPECT_ABSENT => point::find(&[], tree, key.as_ref(), Seq::MAX)?,
-                _ => newest_since(tree, key.as_ref(), base)?,
-            };
-            hold(&self.table, key, *expects, newer)?;
+            let there = point::find(&[], tree, key.as_ref(), Seq::MAX)?;
+            if there.is_none() && *expects != EXPECT_ABSENT {
+                return Err(changed_row(&self.table, key.as_ref()));
+            }
+            hold(&self.table, key, *expects, there)?;
         }
         Ok(())
     }
@@ -152,7 +152,7 @@ impl Transaction {
         };
         for (storage, writes) in &self.writes {
             if let Some(storage) = trees.get(storage) {
-                writes.check_all(&storage.tree, self.base.seq())?;
+                writes.check_all(&storage.tree)?;
             }
         }
         Ok(since)
@@ -213,9 +213,8 @@ impl Transaction {
     pub(super) fn commit_runs(&mut self) -> Result<Seq> {
         let store = Arc::clone(&self.store);
         let mut runs: Vec<(StorageId, Vec<Arc<RunRef>>)> = Vec::new();
-        let trusted_to = self.base.seq();
         for (id, writes) in &mut self.writes {
-            writes.settle(&store, *id, trusted_to)?;
+            writes.settle(&store, *id)?;
             runs.push((*id, writes.loaded.clone()));
         }
         let mut commits = store.commits.lock();
@@ -357,7 +356,7 @@ fn deliver<'a>(
 
 impl TableWrites {
     /// Makes everything written so far final runs, held against the table, whose gate stays closed.
-    fn settle(&mut self, store: &Arc<Store>, id: StorageId, trusted_to: Seq) -> Result<()> {
+    fn settle(&mut self, store: &Arc<Store>, id: StorageId) -> Result<()> {
         let buffered = !self.mem.table.is_empty();
         if !buffered && self.stager.lock().is_none() {
             return Ok(());
@@ -379,8 +378,7 @@ impl TableWrites {
         }
         let now = store.view().trees.get(&id).cloned();
         let tree = now.map_or_else(|| Arc::clone(&self.storage.tree), |now| now.tree);
-        let trusted = self.storage.shared.last_commit() <= trusted_to;
-        self.loaded = stager.settle(&tree, Rule::Expect { trusted })?.0;
+        self.loaded = stager.settle(&tree, Rule::Expect)?.0;
         Ok(())
     }
 }

@@ -2,20 +2,21 @@
 Rows gathered in memory and sorted by key, to be written as a run.
 
 Rows stay where they came in; sorted are entries of 24 bytes: the first sixteen bytes of the key as two numbers, and the
-row's place. Keys of at most sixteen bytes, which most are, are compared by these alone, and their bytes need not be kept.
-Rows that came in order are not sorted at all.
+row's place. Keys of one length of at most sixteen bytes, which most are, are compared by these alone, and their bytes are
+not kept. Rows that came in order are not sorted at all.
 
 For two threads the entries are cut at the middle key before they are sorted, so that each thread sorts, gathers and
 writes its own half, and nothing is merged afterwards.
 */
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::EncodedKeys;
 use crate::run::RunBatch;
 use crate::scan::merge::{BATCH_ROWS, EXPECT_ABSENT, RowStream, duplicate};
 use crate::types::Seq;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
 use arrow::datatypes::DataType;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -70,13 +71,13 @@ pub(crate) struct Rows {
     bytes: usize,
     /// All keys ascend strictly so far.
     sorted: bool,
-    /// No key is longer than an entry holds, so far.
-    short: bool,
+    /// The length of all keys so far, where it is one that an entry holds.
+    width: Option<usize>,
 }
 
 impl Default for Rows {
     fn default() -> Self {
-        Rows { batches: Vec::new(), rows: 0, bytes: 0, sorted: true, short: true }
+        Rows { batches: Vec::new(), rows: 0, bytes: 0, sorted: true, width: None }
     }
 }
 
@@ -102,10 +103,6 @@ pub(crate) fn columns_bytes(columns: &[ArrayRef]) -> usize {
 }
 
 impl Rows {
-    pub(crate) fn len(&self) -> usize {
-        self.rows
-    }
-
     /// Bytes of the rows and of what sorting them takes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -118,8 +115,10 @@ impl Rows {
         let previous = self.batches.last().and_then(|batch| batch.keys.last());
         let follows = previous.is_none_or(|previous| keys.first().is_some_and(|first| previous < first));
         self.sorted = self.sorted && follows && keys.is_strictly_sorted();
-        self.short = self.short && keys.iter().all(|key| key.len() <= ENTRY_KEY_BYTES);
-        let key_bytes = if self.short { 0 } else { keys.bytes() };
+        let width = common_width(&keys);
+        self.width = if self.batches.is_empty() { width } else { self.width.filter(|_| self.width == width) };
+        // While entries are made, keys that need not be kept go.
+        let key_bytes = if self.width.is_some() { 0 } else { keys.bytes() };
         self.bytes += columns_bytes(&columns) + key_bytes + keys.len() * size_of::<Entry>();
         self.rows += keys.len();
         self.batches.push(Gathered { keys, columns, delete, expects });
@@ -138,19 +137,22 @@ impl Rows {
         if self.sorted {
             return Ok(self.in_order(parts));
         }
-        let short = self.short;
         let mut entries: Vec<Entry> = Vec::with_capacity(self.rows);
         let mut batches = self.batches;
         for (place, batch) in batches.iter_mut().enumerate() {
             let base = u64::try_from(place).unwrap_or(u64::MAX) << 32;
             entries.extend(batch.keys.iter().zip(base..).map(|(key, at)| Entry::new(key, at)));
+            if self.width.is_some() {
+                batch.keys = EncodedKeys::with_capacity(self.width, 0);
+            }
         }
-        let rows = Arc::new(batches);
+        let rows = Arc::new(Table { batches, width: self.width });
         let mut cut = vec![entries];
         if parts > 1 {
-            cut = halves(cut.pop().unwrap_or_default(), &rows, short);
+            cut = rows.halves(cut.pop().unwrap_or_default());
         }
-        Ok(cut.into_iter().map(|entries| Part::Unsorted(Unsorted { rows: Arc::clone(&rows), entries, short, doubles })).collect())
+        let part = |entries| Part::Unsorted(Unsorted { rows: Arc::clone(&rows), entries, doubles });
+        Ok(cut.into_iter().map(part).collect())
     }
 
     fn in_order(self, parts: usize) -> Vec<Part> {
@@ -179,6 +181,10 @@ impl Entry {
         Entry { high, low, at }
     }
 
+    fn bytes(&self) -> [u8; ENTRY_KEY_BYTES] {
+        (u128::from(self.high) << 64 | u128::from(self.low)).to_be_bytes()
+    }
+
     fn head(&self) -> (u64, u64) {
         (self.high, self.low)
     }
@@ -192,47 +198,86 @@ impl Entry {
     }
 }
 
-fn key_of<'a>(rows: &'a [Gathered], entry: &Entry) -> &'a [u8] {
-    rows.get(entry.batch()).map(|batch| batch.keys.get(entry.row())).unwrap_or_default()
+/// The one length of these keys, if an entry holds it.
+fn common_width(keys: &EncodedKeys) -> Option<usize> {
+    let width = keys.first()?.len();
+    let all = width <= ENTRY_KEY_BYTES && keys.bytes() == keys.len() * width && keys.iter().all(|key| key.len() == width);
+    all.then_some(width)
 }
 
-/// Zeros fill up a short head, so keys of different lengths may share one; then the bytes decide.
-fn compare(rows: &[Gathered], a: &Entry, b: &Entry) -> std::cmp::Ordering {
-    a.head().cmp(&b.head()).then_with(|| key_of(rows, a).cmp(key_of(rows, b))).then_with(|| a.at.cmp(&b.at))
+/// Rows as they came, with what is needed to compare them.
+#[derive(Debug)]
+struct Table {
+    batches: Vec<Gathered>,
+    /// The length of all keys, where entries hold all of them and the keys' own bytes are gone.
+    width: Option<usize>,
 }
 
-/// Entries with one head are of one key, if all keys are short and of one length; else their bytes are looked at.
-fn same_key(rows: &[Gathered], a: &Entry, b: &Entry) -> bool {
-    a.head() == b.head() && key_of(rows, a) == key_of(rows, b)
-}
+impl Table {
+    fn batch(&self, entry: &Entry) -> Option<&Gathered> {
+        self.batches.get(entry.batch())
+    }
 
-/// Cuts the entries at their middle key; rows with one key stay together.
-fn halves(mut entries: Vec<Entry>, rows: &[Gathered], short: bool) -> Vec<Vec<Entry>> {
-    let middle = entries.len() / 2;
-    let pivot = match short_fixed(rows, short) {
-        true => *entries.select_nth_unstable(middle).1,
-        false => *entries.select_nth_unstable_by(middle, |a, b| compare(rows, a, b)).1,
-    };
-    // All before the middle are no greater; those of the pivot's own key go to the right.
-    let mut cut = middle;
-    let mut place = 0;
-    while place < cut {
-        match entries.get(place) {
-            Some(entry) if same_key(rows, entry, &pivot) => {
-                cut -= 1;
-                entries.swap(place, cut);
-            }
-            _ => place += 1,
+    fn expects(&self, entry: &Entry) -> Seq {
+        self.batch(entry).map_or(0, |batch| batch.expects.of(entry.row()))
+    }
+
+    /// Hands the entry's key to `take`.
+    fn with_key<T>(&self, entry: &Entry, take: impl FnOnce(&[u8]) -> T) -> T {
+        match self.width {
+            Some(width) => take(entry.bytes().get(..width).unwrap_or_default()),
+            None => take(self.stored_key(entry)),
         }
     }
-    let right = entries.split_off(cut);
-    [entries, right].into_iter().filter(|half| !half.is_empty()).collect()
-}
 
-/// Whether all keys are short and of one length, so that an entry's numbers are the key.
-fn short_fixed(rows: &[Gathered], short: bool) -> bool {
-    let Some(len) = rows.first().and_then(|batch| batch.keys.first()).map(<[u8]>::len) else { return false };
-    short && rows.iter().all(|batch| batch.keys.bytes() == batch.keys.len() * len && batch.keys.get(0).len() == len)
+    fn stored_key(&self, entry: &Entry) -> &[u8] {
+        self.batch(entry).map(|batch| batch.keys.get(entry.row())).unwrap_or_default()
+    }
+
+    /// Zeros fill up a short head, so keys of different lengths may share one; then the bytes decide.
+    fn compare(&self, a: &Entry, b: &Entry) -> Ordering {
+        match self.width {
+            Some(_) => a.cmp(b),
+            None => {
+                let keys = || self.stored_key(a).cmp(self.stored_key(b));
+                a.head().cmp(&b.head()).then_with(keys).then_with(|| a.at.cmp(&b.at))
+            }
+        }
+    }
+
+    fn same_key(&self, a: &Entry, b: &Entry) -> bool {
+        a.head() == b.head() && (self.width.is_some() || self.stored_key(a) == self.stored_key(b))
+    }
+
+    fn sort(&self, entries: &mut [Entry]) {
+        match self.width {
+            Some(_) => entries.sort_unstable(),
+            None => entries.sort_unstable_by(|a, b| self.compare(a, b)),
+        }
+    }
+
+    /// Cuts the entries at their middle key; rows with one key stay together.
+    fn halves(&self, mut entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+        let middle = entries.len() / 2;
+        let pivot = match self.width {
+            Some(_) => *entries.select_nth_unstable(middle).1,
+            None => *entries.select_nth_unstable_by(middle, |a, b| self.compare(a, b)).1,
+        };
+        // All before the middle are no greater; those of the pivot's own key go to the right.
+        let mut cut = middle;
+        let mut place = 0;
+        while place < cut {
+            match entries.get(place) {
+                Some(entry) if self.same_key(entry, &pivot) => {
+                    cut -= 1;
+                    entries.swap(place, cut);
+                }
+                _ => place += 1,
+            }
+        }
+        let right = entries.split_off(cut);
+        [entries, right].into_iter().filter(|half| !half.is_empty()).collect()
+    }
 }
 
 /// Rows of one stretch of keys.
@@ -264,9 +309,10 @@ impl Part {
                 Some((first, last, batches.iter().map(|batch| batch.keys.len()).sum()))
             }
             Part::Unsorted(part) => {
-                let least = part.entries.iter().min_by(|a, b| compare(&part.rows, a, b))?;
-                let most = part.entries.iter().max_by(|a, b| compare(&part.rows, a, b))?;
-                Some((key_of(&part.rows, least).to_vec(), key_of(&part.rows, most).to_vec(), part.entries.len()))
+                let least = part.entries.iter().min_by(|a, b| part.rows.compare(a, b))?;
+                let most = part.entries.iter().max_by(|a, b| part.rows.compare(a, b))?;
+                let key = |entry: &Entry| part.rows.with_key(entry, <[u8]>::to_vec);
+                Some((key(least), key(most), part.entries.len()))
             }
         }
     }
@@ -274,24 +320,20 @@ impl Part {
 
 #[derive(Debug)]
 pub(crate) struct Unsorted {
-    rows: Arc<Vec<Gathered>>,
+    rows: Arc<Table>,
     entries: Vec<Entry>,
-    short: bool,
     doubles: Doubles,
 }
 
 impl Unsorted {
     fn sort(mut self) -> Result<(InKeyOrder, u64)> {
         let rows = Arc::clone(&self.rows);
-        match short_fixed(&rows, self.short) {
-            true => self.entries.sort_unstable(),
-            false => self.entries.sort_unstable_by(|a, b| compare(&rows, a, b)),
-        }
+        rows.sort(&mut self.entries);
         let before = self.entries.len();
         let folded = self.settle_doubles()?;
         let lost = u64::try_from(before - self.entries.len()).unwrap_or(0);
-        let columns = rows.first().map_or(0, |batch| batch.columns.len());
-        let plain = rows.iter().all(|batch| !batch.delete);
+        let columns = rows.batches.first().map_or(0, |batch| batch.columns.len());
+        let plain = rows.batches.iter().all(|batch| !batch.delete);
         Ok((InKeyOrder { rows, entries: self.entries, at: 0, folded, columns, plain }, lost))
     }
 
@@ -303,7 +345,7 @@ impl Unsorted {
         for place in 0..self.entries.len() {
             let Some(entry) = self.entries.get(place).copied() else { break };
             let previous = kept.checked_sub(1).and_then(|place| self.entries.get(place)).copied();
-            let Some(previous) = previous.filter(|previous| same_key(rows, previous, &entry)) else {
+            let Some(previous) = previous.filter(|previous| rows.same_key(previous, &entry)) else {
                 if let Some(slot) = self.entries.get_mut(kept) {
                     *slot = entry;
                 }
@@ -311,17 +353,15 @@ impl Unsorted {
                 continue;
             };
             match self.doubles {
-                Doubles::Refuse => return Err(duplicate(key_of(rows, &entry))),
+                Doubles::Refuse => return Err(rows.with_key(&entry, duplicate)),
                 Doubles::First => continue,
                 Doubles::Last => {}
                 Doubles::Fold => {
-                    let batch = |entry: &Entry| rows.get(entry.batch());
-                    let expects = |entry: &Entry| batch(entry).map_or(0, |batch| batch.expects.of(entry.row()));
-                    let was_put = batch(&previous).is_some_and(|batch| !batch.delete);
-                    if was_put && expects(&entry) == EXPECT_ABSENT {
-                        return Err(duplicate(key_of(rows, &entry)));
+                    let was_put = rows.batch(&previous).is_some_and(|batch| !batch.delete);
+                    if was_put && rows.expects(&entry) == EXPECT_ABSENT {
+                        return Err(rows.with_key(&entry, duplicate));
                     }
-                    let first = folded.remove(&previous.at).unwrap_or_else(|| expects(&previous));
+                    let first = folded.remove(&previous.at).unwrap_or_else(|| rows.expects(&previous));
                     folded.insert(entry.at, first);
                 }
             }
@@ -337,7 +377,7 @@ impl Unsorted {
 /// Rows gathered in the order of sorted entries.
 #[derive(Debug)]
 struct InKeyOrder {
-    rows: Arc<Vec<Gathered>>,
+    rows: Arc<Table>,
     entries: Vec<Entry>,
     at: usize,
     folded: BTreeMap<u64, Seq>,
@@ -353,29 +393,25 @@ impl RowStream for InKeyOrder {
             return Ok(None);
         };
         self.at = end;
-        let like = self.rows.first().ok_or_else(|| Error::internal("rows without a batch"))?;
-        let mut keys = like.keys.slice(0..0);
+        let mut keys = EncodedKeys::with_capacity(self.rows.width, entries.len());
         let mut seqs = Vec::with_capacity(entries.len());
         let mut places = Vec::with_capacity(entries.len());
         for entry in entries {
-            keys.push(key_of(&self.rows, entry));
-            let expects = || self.rows.get(entry.batch()).map_or(0, |batch| batch.expects.of(entry.row()));
-            seqs.push(match self.folded.is_empty() {
-                true => expects(),
-                false => self.folded.get(&entry.at).copied().unwrap_or_else(expects),
-            });
+            self.rows.with_key(entry, |key| keys.push(key));
+            let folded = if self.folded.is_empty() { None } else { self.folded.get(&entry.at).copied() };
+            seqs.push(folded.unwrap_or_else(|| self.rows.expects(entry)));
             places.push((entry.batch(), entry.row()));
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.columns);
         for column in 0..self.columns {
             let arrays: Vec<&dyn Array> =
-                self.rows.iter().filter_map(|batch| batch.columns.get(column)).map(AsRef::as_ref).collect();
+                self.rows.batches.iter().filter_map(|batch| batch.columns.get(column)).map(AsRef::as_ref).collect();
             columns.push(arrow::compute::interleave(&arrays, &places)?);
         }
         let tombstones = (!self.plain).then(|| {
             let mut kinds = BooleanBufferBuilder::new(entries.len());
             for entry in entries {
-                kinds.append(self.rows.get(entry.batch()).is_some_and(|batch| batch.delete));
+                kinds.append(self.rows.batch(entry).is_some_and(|batch| batch.delete));
             }
             BooleanArray::new(kinds.finish(), None)
         });

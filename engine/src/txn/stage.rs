@@ -35,9 +35,8 @@ const ROWS_PER_LOOKUP: u64 = 16;
 /// What is done about rows that meet another with the same key, in the load or in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// As the rows expect. `trusted`: the table had no commit since the transaction's snapshot, so that what was read
-    /// there is unchanged.
-    Expect { trusted: bool },
+    /// As the rows expect.
+    Expect,
     /// An error.
     Refuse,
     /// The row that is there already stays.
@@ -155,6 +154,8 @@ struct Checked {
     rows: Box<dyn RowStream>,
     side: TableSide,
     rule: Rule,
+    /// Whether any row expects something.
+    expects: bool,
     table: Arc<TableDef>,
     tally: Tally,
 }
@@ -162,21 +163,17 @@ struct Checked {
 impl Checked {
     /// Whether the row stays.
     fn check(&mut self, key: &[u8], expects: Seq) -> Result<bool> {
-        let asks = match self.rule {
-            Rule::Expect { trusted } => expects == EXPECT_ABSENT || (expects != 0 && !trusted),
-            _ => true,
-        };
-        if !asks {
+        if self.rule == Rule::Expect && expects == 0 {
             return Ok(true);
         }
         let found = self.side.find(key)?;
         match self.rule {
-            Rule::Expect { .. } if expects == EXPECT_ABSENT => match found {
+            Rule::Expect if expects == EXPECT_ABSENT => match found {
                 Some(_) => Err(duplicate_row(&self.table, key)),
                 None => Ok(true),
             },
-            Rule::Expect { .. } if found != Some(expects) => Err(changed_row(&self.table, key)),
-            Rule::Expect { .. } => Ok(true),
+            Rule::Expect if found != Some(expects) => Err(changed_row(&self.table, key)),
+            Rule::Expect => Ok(true),
             Rule::Refuse if found.is_some() => Err(duplicate_row(&self.table, key)),
             Rule::Skip if found.is_some() => {
                 self.tally.skipped += 1;
@@ -190,12 +187,12 @@ impl Checked {
         }
     }
 
-    /// Whether any row can fail: otherwise rows need not be looked at.
+    /// Whether no row can fail, so that they need not be looked at.
     fn is_idle(&self) -> bool {
         match self.rule {
-            // Without a row in the table, one that is expected is missing.
-            Rule::Expect { trusted } => trusted && self.side.is_nothing(),
-            _ => self.side.is_nothing(),
+            // Where the table has no row, one that is expected is missing.
+            Rule::Expect => !self.expects,
+            Rule::Refuse | Rule::Skip | Rule::Replace => self.side.is_nothing(),
         }
     }
 }
@@ -350,7 +347,7 @@ impl Stager {
         match rule {
             Rule::Skip => tally.skipped += self.lost,
             Rule::Replace => tally.replaced += self.lost,
-            Rule::Expect { .. } | Rule::Refuse => {}
+            Rule::Expect | Rule::Refuse => {}
         }
         Ok((runs, tally))
     }
@@ -363,9 +360,10 @@ impl Stager {
         asked: u64,
         rule: Rule,
     ) -> Result<Checked> {
-        let nothing = matches!(rule, Rule::Expect { .. }) && !self.expects;
+        let nothing = rule == Rule::Expect && !self.expects;
         let side = if nothing { TableSide::Nothing } else { TableSide::new(tree, span, asked)? };
-        Ok(Checked { rows, side, rule, table: Arc::clone(&self.table), tally: Tally::default() })
+        let table = Arc::clone(&self.table);
+        Ok(Checked { rows, side, rule, expects: self.expects, table, tally: Tally::default() })
     }
 
     /// Everything is still in memory: sorted, checked and written once.
