@@ -4,11 +4,17 @@ Bulk loads: whole or absent, sorted, held against what is there.
 
 use crate::support::*;
 use omendb_engine::ErrorKind;
+use omendb_engine::Result;
 use omendb_engine::db::{Db, Expectation, IngestReport, LoadRecord, OnConflict, Options, WriteKind};
 use omendb_engine::types::{ColumnId, ColumnType, TableDef, Value};
-use omendb_engine::Result;
 
-fn load(db: &Db, table: &TableDef, rows: &[Vec<Value>], on_conflict: OnConflict, memory: usize) -> Result<IngestReport> {
+fn load(
+    db: &Db,
+    table: &TableDef,
+    rows: &[Vec<Value>],
+    on_conflict: OnConflict,
+    memory: usize,
+) -> Result<IngestReport> {
     let columns = table.column_ids();
     let mut txn = db.begin()?;
     let mut ingest = txn.ingest(table, on_conflict, memory)?;
@@ -171,7 +177,8 @@ fn rows_written_after_a_load_in_its_transaction_count() {
     ingest.finish().unwrap();
     let k: [ColumnId; 1] = [columns[0]];
     txn.write(&t, WriteKind::Delete, &k, &batch(&t, &k, &[vec![Value::Int(5)]]), Expectation::None).unwrap();
-    txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &ints(&[(6, -6), (2000, 1)])), Expectation::None).unwrap();
+    txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &ints(&[(6, -6), (2000, 1)])), Expectation::None)
+        .unwrap();
     txn.commit().unwrap();
     assert_eq!(value_of(&db, &t, 5), None);
     assert_eq!(value_of(&db, &t, 6), Some(-6));
