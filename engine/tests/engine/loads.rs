@@ -166,6 +166,21 @@ fn a_table_is_made_and_loaded_in_one_transaction() {
 }
 
 #[test]
+fn a_load_without_rows_is_a_load() {
+    let db = Db::open(Options::memory()).unwrap();
+    let t = create_kv(&db, "t");
+    let columns = t.column_ids();
+    assert_eq!(load(&db, &t, &[], OnConflict::Error, 1 << 20).unwrap(), IngestReport::default());
+    let mut txn = db.begin().unwrap();
+    txn.ingest(&t, OnConflict::Error, 1 << 20).unwrap().finish().unwrap();
+    let again = txn.ingest(&t, OnConflict::Error, 1 << 20).map(drop);
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &ints(&[(1, 1)])), Expectation::Absent).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(all(&db, &t), ints(&[(1, 1)]));
+}
+
+#[test]
 fn rows_written_after_a_load_in_its_transaction_count() {
     let db = Db::open(small()).unwrap();
     let t = create_kv(&db, "t");
