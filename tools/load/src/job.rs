@@ -88,8 +88,7 @@ struct Job<'a> {
 impl Job<'_> {
     fn run(mut self, db: Option<&Db>) -> Result<Exit, Failure> {
         let args = self.args;
-        let mut totals = Totals::default();
-        totals.files_done_before = self.leave_out_loaded(db)?;
+        let mut totals = Totals { files_done_before: self.leave_out_loaded(db)?, ..Totals::default() };
         if self.sources.is_empty() {
             self.note("every file was loaded before; there is nothing to do");
             return Ok(Exit::Done);

@@ -134,7 +134,17 @@ mod tests {
 
     #[test]
     fn the_summary_says_it_in_numbers() {
-        let totals = Totals { files: 2, bytes: 2048, read: 3000, stored: 2998, rejected: 2, runs: 1, bytes_on_disk: 29_980, model_segments: 4, ..Totals::default() };
+        let totals = Totals {
+            files: 2,
+            bytes: 2048,
+            read: 3000,
+            stored: 2998,
+            rejected: 2,
+            runs: 1,
+            bytes_on_disk: 29_980,
+            model_segments: 4,
+            ..Totals::default()
+        };
         let expected = "t: 3,000 rows read = 2,998 stored + 0 skipped + 2 rejected\n  checked: the table has 2,998 rows\n  2 files, 2.0 KiB in 0.500 s: 6,000 rows/s, 4.0 KiB/s\n  1 run, 29.2 KiB on disk, 10.0 bytes per row, 4 model segments";
         assert_eq!(totals.text("t", Some(2998), Duration::from_millis(500)), expected);
     }

@@ -3,6 +3,7 @@ The loader as people run it: every flag, every exit code, every line of the summ
 
 Databases are opened again through the library to see what a run has left.
 */
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use omendb_sql::engine::column::value_at;
 use omendb_sql::engine::db::{Db, Options, ScanRequest};
@@ -105,7 +106,17 @@ const ZIPS: &str = "zip,n\n00501,1\n98101,2\n";
 fn a_new_table_is_made_from_a_file_and_its_schema_printed() {
     let place = Place::new();
     let ran = place.file("x.csv", ZIPS).load(&["--create", "--primary-key", "zip", "x.csv"]);
-    let ran = ran.ends(0, &["t: 2 rows read = 2 stored + 0 skipped + 0 rejected", "checked: the table has 2 rows", "1 file, 22 B", "rows/s", "bytes per row", "model segments"]);
+    let ran = ran.ends(
+        0,
+        &[
+            "t: 2 rows read = 2 stored + 0 skipped + 0 rejected",
+            "checked: the table has 2 rows",
+            "1 file, 22 B",
+            "rows/s",
+            "bytes per row",
+            "model segments",
+        ],
+    );
     assert_eq!(ran.out, "CREATE TABLE t (\n    zip TEXT,\n    n BIGINT,\n    PRIMARY KEY (zip)\n);\n");
 }
 
@@ -114,14 +125,19 @@ fn what_was_loaded_is_there_after_reopening() {
     let place = Place::new();
     place.file("x.csv", ZIPS).load(&["--create", "--primary-key", "zip", "x.csv"]).ends(0, &[]);
     assert_eq!(place.rows().unwrap(), [vec![text("00501"), Value::Int(1)], vec![text("98101"), Value::Int(2)]]);
-    place.file("y.ndjson", "{\"n\":3,\"zip\":\"10001\"}\n").load(&["y.ndjson"]).ends(0, &["checked: the table has 3 rows"]);
+    place
+        .file("y.ndjson", "{\"n\":3,\"zip\":\"10001\"}\n")
+        .load(&["y.ndjson"])
+        .ends(0, &["checked: the table has 3 rows"]);
 }
 
 #[test]
 fn several_files_and_globs_go_into_one_table() {
     let place = Place::new();
     place.file("1.csv", "a,b\n1,x\n").file("2.csv", "b,a\ny,2.5\n").file("3.ndjson", "{\"a\":3,\"c\":true}\n");
-    let ran = place.load(&["--create", "*.csv", "3.ndjson"]).ends(0, &["3 rows read = 3 stored", "3 files", "the table has 3 rows"]);
+    let ran = place
+        .load(&["--create", "*.csv", "3.ndjson"])
+        .ends(0, &["3 rows read = 3 stored", "3 files", "the table has 3 rows"]);
     assert_eq!(ran.out, "CREATE TABLE t (\n    a DOUBLE PRECISION,\n    b TEXT,\n    c BOOLEAN\n);\n");
 }
 
@@ -169,7 +185,10 @@ fn a_dry_run_stores_nothing() {
     let ran = place.file("x.csv", ZIPS).load(&["--create", "--dry-run", "--quiet", "x.csv"]).ends(0, &[]);
     assert!(ran.out.starts_with("CREATE TABLE t (") && ran.err.is_empty());
     assert!(!place.path("db").exists());
-    place.file("bad.csv", "a,b\n1,2\n3\n").load(&["--create", "--dry-run", "--rejects", "r.csv", "bad.csv"]).ends(3, &["1 stored + 0 skipped + 1 rejected"]);
+    place
+        .file("bad.csv", "a,b\n1,2\n3\n")
+        .load(&["--create", "--dry-run", "--rejects", "r.csv", "bad.csv"])
+        .ends(3, &["1 stored + 0 skipped + 1 rejected"]);
     assert!(!place.path("r.csv").exists());
 }
 
@@ -177,7 +196,9 @@ fn a_dry_run_stores_nothing() {
 fn the_first_bad_row_fails_the_load_and_nothing_of_it_stays() {
     let place = Place::new();
     place.file("bad.csv", "a,b\n1,x\n2,y,z\n3,w\n");
-    place.load(&["--create", "bad.csv"]).ends(1, &["bad.csv, line 3: the record has 3 fields, expected 2", "2,y,z", "--rejects FILE"]);
+    place
+        .load(&["--create", "bad.csv"])
+        .ends(1, &["bad.csv, line 3: the record has 3 fields, expected 2", "2,y,z", "--rejects FILE"]);
     assert_eq!(place.rows(), None);
 }
 
@@ -186,7 +207,10 @@ fn rejects_are_kept_with_line_reason_and_raw_text_and_add_up() {
     let place = Place::new();
     place.file("bad.csv", b"a,b\n1,x\n2\n3,\"p\nq\"\n4,\xff\n5,\"u\"v\n6,z\n");
     let ran = place.load(&["--create", "--rejects", "r.csv", "--max-rejects", "3", "bad.csv"]);
-    ran.ends(3, &["6 rows read = 3 stored + 0 skipped + 3 rejected", "the table has 3 rows", "the rejected rows are in r.csv"]);
+    ran.ends(
+        3,
+        &["6 rows read = 3 stored + 0 skipped + 3 rejected", "the table has 3 rows", "the rejected rows are in r.csv"],
+    );
     let kept = std::fs::read(place.path("r.csv")).unwrap();
     let expected = b"line,column,sqlstate,reason,raw,file\n\
         3,,22P04,\"the record has 1 field, expected 2\",2,bad.csv\n\
@@ -200,8 +224,12 @@ fn rejects_are_kept_with_line_reason_and_raw_text_and_add_up() {
 fn one_reject_too_many_fails_and_without_a_limit_any_number_is_taken() {
     let place = Place::new();
     place.file("bad.csv", "a,b\n1,x\n2\n3\n4\n");
-    place.load(&["--create", "--rejects", "r.csv", "--max-rejects", "2", "bad.csv"]).ends(1, &["line 5", "--max-rejects"]);
-    place.load(&["--create", "--rejects", "r.csv", "bad.csv"]).ends(3, &["4 rows read = 1 stored + 0 skipped + 3 rejected"]);
+    place
+        .load(&["--create", "--rejects", "r.csv", "--max-rejects", "2", "bad.csv"])
+        .ends(1, &["line 5", "--max-rejects"]);
+    place
+        .load(&["--create", "--rejects", "r.csv", "bad.csv"])
+        .ends(3, &["4 rows read = 1 stored + 0 skipped + 3 rejected"]);
 }
 
 #[test]
@@ -220,7 +248,11 @@ fn a_type_that_changes_past_the_sample_names_line_column_value_and_remedy() {
     let mut csv = String::from("n\n");
     (0..2000).for_each(|i| writeln!(csv, "{i}").unwrap());
     csv.push_str("many\n");
-    let says = ["x.csv, line 2002, column \"n\": invalid input syntax for type bigint: \"many\"", "--types 'n=TEXT'", "--sample"];
+    let says = [
+        "x.csv, line 2002, column \"n\": invalid input syntax for type bigint: \"many\"",
+        "--types 'n=TEXT'",
+        "--sample",
+    ];
     place.file("x.csv", csv).load(&["--create", "--sample", "1KiB", "x.csv"]).ends(1, &says);
     let ran = place.load(&["--create", "x.csv"]).ends(0, &[]);
     assert!(ran.out.contains("n TEXT"));
@@ -232,10 +264,14 @@ fn keys_that_are_there_already_follow_the_policy() {
     place.file("x.csv", "k,v\n1,a\n2,b\n1,c\n");
     place.load(&["--create", "--primary-key", "k", "x.csv"]).ends(1, &["(k)=(1)", "--on-conflict skip"]);
     assert_eq!(place.rows(), None);
-    place.load(&["--create", "--primary-key", "k", "--on-conflict", "skip", "x.csv"]).ends(0, &["3 rows read = 2 stored + 1 skipped"]);
+    place
+        .load(&["--create", "--primary-key", "k", "--on-conflict", "skip", "x.csv"])
+        .ends(0, &["3 rows read = 2 stored + 1 skipped"]);
     assert_eq!(place.rows().unwrap(), [vec![Value::Int(1), text("a")], vec![Value::Int(2), text("b")]]);
     place.file("y.csv", "k,v\n2,new\n3,d\n");
-    place.load(&["--on-conflict", "replace", "y.csv"]).ends(0, &["2 rows read = 2 stored", "1 of the rows stored replaced another", "has 3 rows"]);
+    place
+        .load(&["--on-conflict", "replace", "y.csv"])
+        .ends(0, &["2 rows read = 2 stored", "1 of the rows stored replaced another", "has 3 rows"]);
     place.load(&["y.csv"]).ends(1, &["(k)=("]);
     assert_eq!(place.rows().unwrap().len(), 3);
 }
@@ -246,7 +282,10 @@ fn a_policy_for_keys_needs_a_key() {
     place.file("x.csv", ZIPS).load(&["--create", "--on-conflict", "skip", "x.csv"]).ends(2, &["primary key"]);
     place.load(&["--primary-key", "zip", "x.csv"]).ends(2, &["--create"]);
     place.load(&["--create", "--primary-key", "zap", "x.csv"]).ends(1, &["no column \"zap\"", "zip, n"]);
-    place.file("null.csv", "k,v\n1,a\n,b\n").load(&["--create", "--primary-key", "k", "null.csv"]).ends(1, &["line 3, column \"k\"", "23502"]);
+    place
+        .file("null.csv", "k,v\n1,a\n,b\n")
+        .load(&["--create", "--primary-key", "k", "null.csv"])
+        .ends(1, &["line 3, column \"k\"", "23502"]);
 }
 
 #[test]
@@ -254,7 +293,9 @@ fn a_rerun_with_resume_loads_no_file_twice() {
     let place = Place::new();
     place.file("1.csv", "a\n1\n").file("2.csv", "a\n2\n");
     place.load(&["--create", "--resume", "1.csv"]).ends(0, &["the table has 1 rows"]);
-    place.load(&["--create", "--resume", "1.csv", "2.csv"]).ends(0, &["1.csv was loaded before", "1 rows read = 1 stored", "the table has 2 rows"]);
+    place
+        .load(&["--create", "--resume", "1.csv", "2.csv"])
+        .ends(0, &["1.csv was loaded before", "1 rows read = 1 stored", "the table has 2 rows"]);
     place.load(&["--create", "--resume", "*.csv"]).ends(0, &["nothing to do"]);
     place.load(&["--resume", "--null", "NA", "1.csv"]).ends(0, &["the table has 3 rows"]);
     place.load(&["--create", "1.csv"]).ends(1, &["is there already", "--resume"]);
@@ -299,7 +340,10 @@ fn what_cannot_be_opened_says_why_and_with_which_code() {
     place.load(&["--create", "no.csv"]).ends(1, &["cannot open \"no.csv\": no such file or directory"]);
     place.load(&["--create", "*.parquet"]).ends(1, &["no file matches"]);
     place.load(&["--create", "."]).ends(1, &["directory"]);
-    place.file("cut.parquet", "PAR1 and then no more").load(&["--create", "cut.parquet"]).ends(1, &["damaged or truncated Parquet"]);
+    place
+        .file("cut.parquet", "PAR1 and then no more")
+        .load(&["--create", "cut.parquet"])
+        .ends(1, &["damaged or truncated Parquet"]);
     place.file("empty.csv", "").load(&["--create", "empty.csv"]).ends(1, &["empty"]);
     place.load(&["--frobnicate", "x.csv"]).ends(2, &["--frobnicate"]);
     place.load(&["--create", "--memory", "lots", "x.csv"]).ends(2, &["memory"]);
@@ -366,7 +410,12 @@ fn an_interruption_leaves_nothing_of_the_file() {
 #[test]
 fn a_parquet_file_loads_like_any_other() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples");
-    let Some(sample) = std::fs::read_dir(shared).into_iter().flatten().flatten().find(|e| e.path().extension().is_some_and(|e| e == "parquet")) else {
+    let Some(sample) = std::fs::read_dir(shared)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find(|e| e.path().extension().is_some_and(|e| e == "parquet"))
+    else {
         return;
     };
     let place = Place::new();
