@@ -86,6 +86,8 @@ pub mod state {
     pub const UNDEFINED_PARAMETER: &str = "42P02";
     /// The table is there already.
     pub const DUPLICATE_TABLE: &str = "42P07";
+    /// The column cannot be referred to in this way.
+    pub const INVALID_COLUMN_REFERENCE: &str = "42P10";
     /// The table's definition makes no sense.
     pub const INVALID_TABLE_DEFINITION: &str = "42P16";
     /// The parameter's type cannot be told.
@@ -188,6 +190,13 @@ impl SqlError {
         if line > 0 {
             self.0.line_column = Some((line, column));
         }
+        self
+    }
+
+    /// The same error, raised by the engine as this kind.
+    #[must_use]
+    pub(crate) fn with_engine_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.engine_kind = Some(kind);
         self
     }
 

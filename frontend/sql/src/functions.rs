@@ -31,3 +31,9 @@ pub(crate) fn scalar(functions: Vec<Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
     all.extend(ours);
     all
 }
+
+/// `extract`, which the planner makes a function of by itself.
+pub(crate) fn extract() -> Arc<ScalarUDF> {
+    let date_part = datafusion::functions::datetime::date_part();
+    parts::wrapped(&date_part).unwrap_or(date_part)
+}

@@ -348,6 +348,17 @@ pub fn parse_uuid(text: &str) -> Result<[u8; 16]> {
     })
 }
 
+/// Whether a text is JSON.
+///
+/// # Errors
+/// 22P02 when it is not.
+pub fn check_json(text: &str) -> Result<()> {
+    serde_json::from_str::<serde_json::Value>(text).map(|_| ()).map_err(|e| {
+        SqlError::new(state::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type json")
+            .with_detail(e.to_string())
+    })
+}
+
 /// The unit of all times that are stored.
 pub const TIME_UNIT: TimeUnit = TimeUnit::Microsecond;
 /// The unit of all intervals that are stored.

@@ -88,21 +88,30 @@ impl ScalarUDFImpl for Strict {
     }
 }
 
-/// What fails in a function of integers is its overflow.
+/// What fails in a function of integers is its overflow; some functions know their domain already.
 fn overflow_of(error: DataFusionError, args: &[ColumnarValue]) -> DataFusionError {
     let ty = args.first().map(ColumnarValue::data_type);
     match (error.find_root(), ty) {
         (DataFusionError::ArrowError(_, _), Some(ty)) if ty.is_integer() => {
             raise(state::NUMERIC_VALUE_OUT_OF_RANGE, crate::semantics::arithmetic::overflow_message(&ty))
         }
-        (DataFusionError::Execution(message), _) if message.contains("square root of a negative") => {
-            failure("sqrt", &[])
+        (root, _) => {
+            let message = root.to_string();
+            let says = |words: &str| message.contains(words);
+            if says("square root of a negative") {
+                failure("sqrt", &[])
+            } else if says("logarithm of zero") {
+                failure("ln", &[0.0])
+            } else if says("logarithm of a negative") {
+                failure("ln", &[-1.0])
+            } else if says("zero raised to a negative power") {
+                failure("power", &[0.0, -1.0])
+            } else if says("raised to a non-integer power") {
+                failure("power", &[-1.0, 0.5])
+            } else {
+                error
+            }
         }
-        (DataFusionError::Execution(message), _) if message.contains("logarithm of zero") => failure("ln", &[0.0]),
-        (DataFusionError::Execution(message), _) if message.contains("logarithm of a negative") => {
-            failure("ln", &[-1.0])
-        }
-        _ => error,
     }
 }
 

@@ -639,6 +639,12 @@ fn decimals(
         return Ok(PrimitiveArray::new_null(rows));
     }
     let exact = i16::from(scales.left) + i16::from(scales.right);
+    if op == Op::Multiply && exact == i16::from(scales.result) {
+        let (values, suspicious) = exact_products(left, right, rows);
+        if !suspicious {
+            return Ok(PrimitiveArray::new(values.into(), NullBuffer::union(left.nulls(), right.nulls())));
+        }
+    }
     let failed = || raise(state::NUMERIC_VALUE_OUT_OF_RANGE, overflow_message(&DataType::Decimal128(MAX_DIGITS, 0)));
     let one = |l: i128, r: i128| -> Result<i128> {
         let value = match op {
@@ -669,6 +675,25 @@ fn decimals(
         Some(error) => Err(error),
         None => Ok(PrimitiveArray::new(values.into(), nulls)),
     }
+}
+
+/// All products, and whether one of them may have too many digits.
+fn exact_products(left: &Side<Decimal128Type>, right: &Side<Decimal128Type>, rows: usize) -> (Vec<i128>, bool) {
+    let mut suspicious = false;
+    let values = zip(left, right, rows, |l, r| match (i64::try_from(l), i64::try_from(r)) {
+        // One instruction, where the product of any two takes several.
+        (Ok(l), Ok(r)) => {
+            let value = i128::from(l) * i128::from(r);
+            suspicious |= value.unsigned_abs() >= TEN_TO_38;
+            value
+        }
+        _ => {
+            let (value, wrapped) = l.overflowing_mul(r);
+            suspicious |= wrapped | (value.unsigned_abs() >= TEN_TO_38);
+            value
+        }
+    });
+    (values, suspicious)
 }
 
 /// `left * right / 10^lower_by`, rounded half away from zero.

@@ -157,14 +157,15 @@ fn guard(filter: Filter) -> Result<Filter> {
     let mut guarded = false;
     for conjunct in conjuncts {
         let fallible = conjunct.exists(|expr| Ok(may_fail(expr)))?;
-        match conjunction(safe.clone()) {
+        let usable = safe.iter().filter(|guard| stays_where_it_is(guard, conjunct)).cloned();
+        match conjunction(usable) {
             Some(condition) if fallible => {
                 all.push(conjunct.clone().transform_up(|expr| Ok(guarded_by(expr, &condition)))?.data);
                 guarded = true;
             }
             _ => all.push(conjunct.clone()),
         }
-        if !fallible && !conjunct.is_volatile() {
+        if !fallible && can_guard(conjunct)? {
             safe.push(conjunct.clone());
         }
     }
@@ -172,6 +173,20 @@ fn guard(filter: Filter) -> Result<Filter> {
         Some(predicate) if guarded => Filter::try_new(predicate, filter.input),
         _ => Ok(filter),
     }
+}
+
+/// Whether a conjunct may be computed twice: cheap enough, with one answer, and of this query's own columns.
+fn can_guard(conjunct: &Expr) -> Result<bool> {
+    let query = |expr: &Expr| {
+        Ok(matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_)))
+    };
+    Ok(!conjunct.is_volatile() && !conjunct.contains_outer() && !conjunct.exists(query)?)
+}
+
+/// Whether `conjunct` can still be pushed to the same side of a join with `guard` in it.
+fn stays_where_it_is(guard: &Expr, conjunct: &Expr) -> bool {
+    let own = conjunct.column_refs();
+    guard.column_refs().iter().all(|column| own.iter().any(|other| other.relation == column.relation))
 }
 
 /// Whether an expression can fail on a row: any arithmetic but by a constant that divides everything, and text read as

@@ -16,7 +16,7 @@ parameter), DataFusion's expression stays and is made checked later.
 use super::arithmetic::{self, Op};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::expr::{ScalarFunction, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawWindowExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, WindowFunctionDefinition, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -68,6 +68,11 @@ impl ExprPlanner for Operators {
             }
             None => Ok(PlannerResult::Original(raw)),
         }
+    }
+
+    fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        let extract = ScalarFunction::new_udf(crate::functions::extract(), args);
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(extract)))
     }
 
     fn plan_window(&self, raw: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
