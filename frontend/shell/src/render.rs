@@ -48,11 +48,13 @@ pub(crate) struct Options {
     pub null: String,
     /// Whether "n rows" follows a table.
     pub footer: bool,
+    /// Whether types stand under the names of a table.
+    pub types: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { width: None, rows_max: None, null: "NULL".into(), footer: true }
+        Options { width: None, rows_max: None, null: "NULL".into(), footer: true, types: true }
     }
 }
 
