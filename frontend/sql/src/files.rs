@@ -31,6 +31,7 @@ mod sniff;
 mod source;
 mod write;
 
+pub use arrow::array::RecordBatch as Batch;
 pub use csv::CsvDialect;
 pub use provider::provider;
 pub use read::{Batches, OnReject, ReadOptions, TargetColumn, match_columns, read};
