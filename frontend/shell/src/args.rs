@@ -13,12 +13,12 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  omendb runs.omendb                                   open the shell, making the database if it is not there
+  omendb runs.omendb                       open the shell (a new database if absent)
   omendb runs.omendb -c 'SELECT count(*) FROM metrics'
   omendb --format csv -c \"SELECT * FROM 'flights.parquet' LIMIT 5\"
-  omendb runs.omendb -f schema.sql -f load.sql         run scripts, stop at the first error
-  echo 'SELECT 1' | omendb                             run what comes in; the database is in memory
-  omendb runs.omendb --read-only                       look at it while another process writes
+  omendb runs.omendb -f a.sql -f b.sql     run scripts, stop at the first error
+  echo 'SELECT 1' | omendb                 run what comes in, in memory
+  omendb runs.omendb --read-only           look while another process writes
 ";
 
 /// The OmenDB shell: SQL on a database directory, or in memory.
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Database directory; made if it does not exist. Without one the database is in memory
     pub dir: Option<PathBuf>,
     /// Run this SQL (or one \command) and exit; may be repeated
-    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    #[arg(short = 'c', long = "command", value_name = "SQL", allow_hyphen_values = true)]
     pub commands: Vec<String>,
     /// Run this script and exit; `-` is standard input; may be repeated
     #[arg(short = 'f', long = "file", value_name = "FILE")]

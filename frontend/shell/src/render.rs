@@ -48,11 +48,13 @@ pub(crate) struct Options {
     pub null: String,
     /// Whether "n rows" follows a table.
     pub footer: bool,
+    /// Whether types stand under the names of a table.
+    pub types: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { width: None, rows_max: None, null: "NULL".into(), footer: true }
+        Options { width: None, rows_max: None, null: "NULL".into(), footer: true, types: true }
     }
 }
 
@@ -104,9 +106,20 @@ pub(crate) fn render(
     Ok(count)
 }
 
+/// Whether a cell is NULL. A column of type NULL has no bits that say so, and a dictionary may hold NULL among its values.
+pub(crate) fn is_null(array: &ArrayRef, row: usize) -> bool {
+    match array.data_type() {
+        DataType::Null => true,
+        DataType::Dictionary(..) | DataType::RunEndEncoded(..) | DataType::Union(..) => {
+            array.slice(row, 1).logical_null_count() > 0
+        }
+        _ => array.is_null(row),
+    }
+}
+
 /// Appends the cell's text, or `null`.
 pub(crate) fn cell(array: &ArrayRef, row: usize, field: &FieldRef, null: &str, out: &mut String) {
-    if array.is_null(row) {
+    if is_null(array, row) {
         out.push_str(null);
     } else {
         text::format(array, row, field, out);

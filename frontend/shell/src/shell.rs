@@ -259,7 +259,8 @@ impl Shell {
                 ticker.add(as_u64(batch.num_rows()));
             }
         });
-        self.show_batches(&schema, &mut rows, ticker)
+        let options = self.options();
+        self.show_batches(&schema, &mut rows, &options, ticker)
     }
 
     /// Shows rows of any origin as results are shown.
@@ -267,13 +268,14 @@ impl Shell {
         &mut self,
         schema: &SchemaRef,
         rows: render::Batches<'_>,
+        options: &Options,
         ticker: &Ticker,
     ) -> Result<u64, RenderError> {
-        let (format, expanded, options) = (self.view.format, self.view.expanded, self.options());
+        let (format, expanded) = (self.view.format, self.view.expanded);
         self.write(ticker, |out| match (format, expanded) {
-            (Format::Table, Expanded::On) => render::render(Format::Vertical, schema, rows, &options, out),
-            (Format::Table, Expanded::Auto) => table_or_blocks(schema, rows, &options, out),
-            _ => render::render(format, schema, rows, &options, out),
+            (Format::Table, Expanded::On) => render::render(Format::Vertical, schema, rows, options, out),
+            (Format::Table, Expanded::Auto) => table_or_blocks(schema, rows, options, out),
+            _ => render::render(format, schema, rows, options, out),
         })
     }
 
@@ -285,6 +287,7 @@ impl Shell {
             rows_max: self.view.rows_max.filter(|_| self.interactive && self.output.is_terminal()),
             null: self.view.null.clone(),
             footer: self.view.footer,
+            types: true,
         }
     }
 
@@ -356,10 +359,8 @@ impl Shell {
 
     /// The names that completion knows, read again if a statement may have changed them.
     pub(crate) fn names(&mut self) -> Arc<Mutex<Names>> {
-        if self.names_are_stale
-            && let Ok(names) = self.session.names()
-        {
-            *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        if self.names_are_stale {
+            *self.names.lock().unwrap_or_else(PoisonError::into_inner) = self.session.names();
             self.names_are_stale = false;
         }
         self.names.clone()

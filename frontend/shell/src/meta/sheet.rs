@@ -2,6 +2,7 @@
 Small results made by the shell itself, shown in the format that results are shown in.
 */
 
+use crate::render::Options;
 use crate::shell::{Place, Shell, Step};
 use crate::ticker::Ticker;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray};
@@ -50,7 +51,9 @@ impl Sheet {
         let schema = Arc::new(Schema::new(self.fields));
         let batch = RecordBatch::try_new(schema.clone(), self.columns);
         let batch = batch.map_err(|e| shell.fail(place, &e.to_string(), None))?;
-        let shown = shell.show_batches(&schema, &mut std::iter::once(Ok(batch)), &Ticker::start(false));
+        // All of it, and only it: these tables explain themselves.
+        let options = Options { types: false, footer: false, null: String::new(), rows_max: None, ..shell.options() };
+        let shown = shell.show_batches(&schema, &mut std::iter::once(Ok(batch)), &options, &Ticker::start(false));
         shown.map(|_| ()).map_err(|e| shell.stop(e, None, place))
     }
 }

@@ -5,8 +5,8 @@ Numbers are bare, as PostgreSQL's `to_json` writes them; NaN and infinities, whi
 `true` and `false`, JSON columns are embedded as they are, everything else is a string of its text form.
 */
 
-use super::{Batches, RenderError, as_u64, cell, is_number};
-use arrow::array::{Array, ArrayRef};
+use super::{Batches, RenderError, as_u64, cell, is_null, is_number};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use std::io::Write;
 
@@ -63,7 +63,7 @@ pub(super) fn render(
 }
 
 fn push(array: &ArrayRef, row: usize, field: &FieldRef, value: &mut String, out: &mut String) {
-    if array.is_null(row) {
+    if is_null(array, row) {
         out.push_str("null");
         return;
     }

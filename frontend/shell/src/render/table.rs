@@ -163,6 +163,8 @@ struct Layout {
     hidden: usize,
     /// Whether a cell that is wider than its column is cut.
     cuts: bool,
+    /// Whether types stand under the names.
+    types: bool,
 }
 
 impl Layout {
@@ -171,7 +173,7 @@ impl Layout {
         for (place, field) in schema.fields().iter().enumerate() {
             let mut name = String::new();
             one_line(field.name(), &mut name);
-            let ty = text::type_name(field);
+            let ty = if options.types { text::type_name(field) } else { String::new() };
             let (width, right) = (name.width().max(ty.width()), is_number(field.data_type()));
             columns.push(Column { place: Some(place), name, ty, width, right });
         }
@@ -180,7 +182,7 @@ impl Layout {
                 column.width = column.width.max(cell.width());
             }
         }
-        let mut layout = Layout { columns, hidden: 0, cuts: false };
+        let mut layout = Layout { columns, hidden: 0, cuts: false, types: options.types };
         if let Some(width) = options.width {
             layout.fit(width);
         }
@@ -227,7 +229,9 @@ impl Layout {
     fn head(&self, out: &mut dyn Write) -> std::io::Result<()> {
         self.rule('┌', '┬', '┐', out)?;
         self.line(|c| c.name.clone(), out)?;
-        self.line(|c| c.ty.clone(), out)?;
+        if self.types {
+            self.line(|c| c.ty.clone(), out)?;
+        }
         self.rule('├', '┼', '┤', out)
     }
 

@@ -36,6 +36,7 @@ fn prompt(text: &str) {
 
 impl Reader for Plain {
     fn read(&mut self, _: &mut Shell, is_new: bool) -> std::io::Result<Input> {
+        self.cleared.store(false, Ordering::SeqCst);
         prompt(if is_new { PROMPT } else { CONTINUATION });
         let mut line = String::new();
         let taken = std::io::stdin().lock().read_line(&mut line)?;
