@@ -171,7 +171,12 @@ impl FieldSink {
             Builder::Timestamp(b) => b.append_value(timestamp(field, false)?),
             Builder::TimestampTz(b) => b.append_value(timestamp(field, true)?),
             Builder::Interval(b) => {
-                let trouble = || Reason::new(state::INVALID_DATETIME_FORMAT, format!("invalid input syntax for type interval: {}", quoted(field)));
+                let trouble = || {
+                    Reason::new(
+                        state::INVALID_DATETIME_FORMAT,
+                        format!("invalid input syntax for type interval: {}", quoted(field)),
+                    )
+                };
                 let text = std::str::from_utf8(field).map_err(|_| trouble())?;
                 b.append_value(parse_interval_month_day_nano(text.trim()).map_err(|_| trouble())?);
             }
@@ -250,7 +255,10 @@ pub fn boolean(field: &[u8]) -> Option<bool> {
 fn text(field: &[u8], chars_max: Option<usize>) -> Result<&str, Reason> {
     let text = std::str::from_utf8(field).map_err(|e| {
         let bad: Vec<String> = field.iter().skip(e.valid_up_to()).take(4).map(|b| format!("0x{b:02x}")).collect();
-        Reason::new(state::CHARACTER_NOT_IN_REPERTOIRE, format!("invalid byte sequence for encoding UTF-8: {}", bad.join(" ")))
+        Reason::new(
+            state::CHARACTER_NOT_IN_REPERTOIRE,
+            format!("invalid byte sequence for encoding UTF-8: {}", bad.join(" ")),
+        )
     })?;
     match chars_max {
         Some(max) if text.len() > max && text.chars().count() > max => Err(Reason::new(
@@ -310,7 +318,10 @@ fn decimal(field: &[u8], precision: u8, scale: i8) -> Result<i128, Reason> {
         return Err(bad());
     }
     // Digits that stay: those before position whole.len() + exponent + scale; the next one rounds.
-    let kept = i64::try_from(whole.len()).unwrap_or(i64::MAX).saturating_add(i64::from(exponent)).saturating_add(i64::from(scale));
+    let kept = i64::try_from(whole.len())
+        .unwrap_or(i64::MAX)
+        .saturating_add(i64::from(exponent))
+        .saturating_add(i64::from(scale));
     let mut value: i128 = 0;
     let mut digits = whole.iter().chain(fraction).map(|b| i128::from(b - b'0'));
     let mut taken = 0i64;
@@ -320,7 +331,11 @@ fn decimal(field: &[u8], precision: u8, scale: i8) -> Result<i128, Reason> {
         if digit.is_none() && value == 0 {
             break;
         }
-        value = value.checked_mul(10).and_then(|v| v.checked_add(digit.unwrap_or(0))).filter(|v| *v < limit).ok_or_else(|| out_of_range(&name(), field))?;
+        value = value
+            .checked_mul(10)
+            .and_then(|v| v.checked_add(digit.unwrap_or(0)))
+            .filter(|v| *v < limit)
+            .ok_or_else(|| out_of_range(&name(), field))?;
         taken += 1;
     }
     if taken == kept && kept >= 0 && digits.next().is_some_and(|d| d >= 5) {
@@ -348,12 +363,14 @@ enum DateTrouble {
 impl DateTrouble {
     fn reason(&self, name: &str, field: &[u8]) -> Reason {
         match self {
-            DateTrouble::Format => {
-                Reason::new(state::INVALID_DATETIME_FORMAT, format!("invalid input syntax for type {name}: {}", quoted(field)))
-            }
-            DateTrouble::Range => {
-                Reason::new(state::DATETIME_FIELD_OVERFLOW, format!("date/time field value out of range: {}", quoted(field)))
-            }
+            DateTrouble::Format => Reason::new(
+                state::INVALID_DATETIME_FORMAT,
+                format!("invalid input syntax for type {name}: {}", quoted(field)),
+            ),
+            DateTrouble::Range => Reason::new(
+                state::DATETIME_FIELD_OVERFLOW,
+                format!("date/time field value out of range: {}", quoted(field)),
+            ),
         }
     }
 }
@@ -495,9 +512,19 @@ mod tests {
     #[test]
     fn decimals_round_half_away_and_know_their_precision() {
         let ty = ColumnType::Decimal { precision: 5, scale: 2 };
-        for (text, value) in
-            [("1.005", 101), ("-1.005", -101), ("999.99", 99_999), (".5", 50), ("5.", 500), ("1e2", 10_000), ("12e-3", 1), ("0e99", 0), ("4e-3", 0), ("5e-3", 1), ("1e-9", 0)]
-        {
+        for (text, value) in [
+            ("1.005", 101),
+            ("-1.005", -101),
+            ("999.99", 99_999),
+            (".5", 50),
+            ("5.", 500),
+            ("1e2", 10_000),
+            ("12e-3", 1),
+            ("0e99", 0),
+            ("4e-3", 0),
+            ("5e-3", 1),
+            ("1e-9", 0),
+        ] {
             assert_eq!(one(ty, text), Ok(Value::Decimal(value)), "{text}");
         }
         for text in ["1000", "999.995", "1e3", "1e999999999"] {
