@@ -1,1 +1,422 @@
-//! To be written.
+/*!
+The cache: one byte budget for encoded bytes of all runs.
+
+A run numbers the units it caches (chunks or tiles, and statistics) and holds a [`Slots`] with a place for each, so a lookup is an array
+index, without hashing. A place points to a [`Frame`]: bytes whose checksums were verified when they were read. Runs never change, so a frame is never stale.
+
+```text
+    run ──► Slots [ ● │ ○ │ ● │ … ] ──► Frame { bytes, how often used }
+                     ▲                        ▲
+    cache ── small ──┴── main ────────────────┘      queues of weak references, under one lock that hits never take
+              └─ ghost: what small let go of lately
+```
+
+Who stays is decided as in S3-FIFO (Yang et al., SOSP 2023): new frames enter a small queue with a tenth of the budget; those used again while there
+move on to the main queue, others leave and are remembered by number only, and enter main directly if they come back.
+A large scan therefore washes through the small queue and leaves main alone; it does not even enter, but while there is room to spare.
+
+The slots hold the only lasting references. Dropping a run's slots frees its frames at once.
+*/
+
+mod slot;
+
+use crate::io::sync::Mutex;
+use slot::Slot;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+/// How often a frame's use is counted: S3-FIFO needs two bits.
+const USES_MAX: u8 = 3;
+/// Bytes that a frame takes beside its own: itself, its counters and its place in a queue.
+const FRAME_BYTES: usize = size_of::<Frame>() + 16 + size_of::<Queued>();
+/// Entries of frames that are gone are swept out when they outnumber the others by this factor.
+const QUEUE_SLACK: usize = 2;
+
+/// Bytes of a run, verified.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    bytes: Box<[u8]>,
+    uses: AtomicU8,
+    home: Weak<Home>,
+    slot: usize,
+}
+
+impl Frame {
+    /// The bytes.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn weight(&self) -> usize {
+        self.bytes.len() + FRAME_BYTES
+    }
+
+    #[inline]
+    fn used(&self) {
+        // A lost count is harmless, so no read-modify-write.
+        let uses = self.uses.load(Ordering::Relaxed);
+        if uses < USES_MAX {
+            self.uses.store(uses + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One frame in a queue.
+#[derive(Debug)]
+struct Queued {
+    frame: Weak<Frame>,
+    weight: usize,
+}
+
+/// The order in which frames leave.
+#[derive(Debug, Default)]
+struct Queues {
+    small: VecDeque<Queued>,
+    main: VecDeque<Queued>,
+    /// Bytes of `small`, frames that are gone included.
+    small_bytes: usize,
+    /// Number of run and slot, oldest first, of frames that left `small` unused.
+    ghosts: VecDeque<(u64, usize)>,
+    ghost_set: BTreeSet<(u64, usize)>,
+}
+
+/// Counts of a cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Lookups that found their frame.
+    pub hits: u64,
+    /// Lookups that did not.
+    pub misses: u64,
+    /// Bytes of all frames, with what it takes to keep them.
+    pub bytes: u64,
+    /// Bytes that they may come to.
+    pub budget_bytes: u64,
+    /// Frames that had to leave.
+    pub evictions: u64,
+}
+
+/// One byte budget, shared by all runs of a database.
+#[derive(Debug)]
+pub struct Cache {
+    budget: AtomicUsize,
+    resident: AtomicUsize,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evictions: AtomicU64,
+    homes: AtomicU64,
+    queues: Mutex<Queues>,
+}
+
+impl Cache {
+    /// An empty cache that may hold `budget_bytes`.
+    pub fn new(budget_bytes: usize) -> Arc<Cache> {
+        Arc::new(Cache {
+            budget: AtomicUsize::new(budget_bytes),
+            resident: AtomicUsize::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+            homes: AtomicU64::new(0),
+            queues: Mutex::new(Queues::default()),
+        })
+    }
+
+    /// What it holds, and how it does.
+    pub fn stats(&self) -> CacheStats {
+        let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        CacheStats {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            bytes: wide(self.resident.load(Ordering::Relaxed)),
+            budget_bytes: wide(self.budget.load(Ordering::Relaxed)),
+            evictions: self.evictions.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Changes the budget; frames leave at once if it is smaller than what is there.
+    pub fn set_budget(&self, budget_bytes: usize) {
+        self.budget.store(budget_bytes, Ordering::Relaxed);
+        let mut queues = self.queues.lock();
+        self.shrink(&mut queues);
+    }
+
+    /// Places for a run's units, all empty.
+    pub(crate) fn slots(self: &Arc<Self>, count: usize) -> Slots {
+        let number = self.homes.fetch_add(1, Ordering::Relaxed);
+        let slots = (0..count).map(|_| Slot::default()).collect();
+        Slots { home: Arc::new(Home { number, slots, cache: Arc::clone(self) }) }
+    }
+
+    /// Whether `bytes` more would leave half of the budget free: what scans may take.
+    fn has_room_to_spare(&self, bytes: usize) -> bool {
+        let after = self.resident.load(Ordering::Relaxed).saturating_add(bytes);
+        after <= self.budget.load(Ordering::Relaxed) / 2
+    }
+
+    fn admit(&self, frame: &Arc<Frame>, home: &Home) {
+        let queued = Queued { frame: Arc::downgrade(frame), weight: frame.weight() };
+        let mut queues = self.queues.lock();
+        if queues.ghost_set.contains(&(home.number, frame.slot)) {
+            queues.main.push_back(queued);
+        } else {
+            queues.small_bytes += queued.weight;
+            queues.small.push_back(queued);
+        }
+        self.shrink(&mut queues);
+    }
+
+    /// Lets frames go until the budget holds, and sweeps the queues when they hold mostly frames that are gone.
+    fn shrink(&self, queues: &mut Queues) {
+        let budget = self.budget.load(Ordering::Relaxed);
+        while self.resident.load(Ordering::Relaxed) > budget {
+            let more = if queues.main.is_empty() || queues.small_bytes > budget / 10 {
+                self.evict_small(queues)
+            } else {
+                self.evict_main(queues)
+            };
+            if !more && queues.main.is_empty() && queues.small.is_empty() {
+                break;
+            }
+        }
+        let entries = queues.small.len() + queues.main.len();
+        let bytes_queued = entries.saturating_mul(FRAME_BYTES);
+        if entries > 1024 && bytes_queued > QUEUE_SLACK.saturating_mul(self.resident.load(Ordering::Relaxed)) {
+            queues.sweep();
+        }
+    }
+
+    /// Takes one frame off the small queue; `false` if there is none.
+    fn evict_small(&self, queues: &mut Queues) -> bool {
+        let Some(queued) = queues.small.pop_front() else { return false };
+        queues.small_bytes = queues.small_bytes.saturating_sub(queued.weight);
+        let Some(frame) = queued.frame.upgrade() else { return true };
+        if frame.uses.swap(0, Ordering::Relaxed) > 1 {
+            queues.main.push_back(queued);
+            return true;
+        }
+        if let Some(home) = self.let_go(&frame) {
+            queues.remember((home, frame.slot));
+        }
+        true
+    }
+
+    /// Takes one frame off the main queue, or gives it another turn; `false` if there is none.
+    fn evict_main(&self, queues: &mut Queues) -> bool {
+        let Some(queued) = queues.main.pop_front() else { return false };
+        let Some(frame) = queued.frame.upgrade() else { return true };
+        let uses = frame.uses.load(Ordering::Relaxed);
+        if uses > 0 {
+            frame.uses.store(uses - 1, Ordering::Relaxed);
+            queues.main.push_back(queued);
+        } else {
+            self.let_go(&frame);
+        }
+        true
+    }
+
+    /// Empties the frame's slot; gives the number of its run.
+    fn let_go(&self, frame: &Arc<Frame>) -> Option<u64> {
+        let home = frame.home.upgrade()?;
+        if home.slots.get(frame.slot)?.clear_if(frame) {
+            self.resident.fetch_sub(frame.weight(), Ordering::Relaxed);
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(home.number)
+    }
+}
+
+impl Queues {
+    fn remember(&mut self, ghost: (u64, usize)) {
+        let ghosts_max = self.main.len() + self.small.len() + 16;
+        if self.ghost_set.insert(ghost) {
+            self.ghosts.push_back(ghost);
+        }
+        while self.ghosts.len() > ghosts_max {
+            if let Some(oldest) = self.ghosts.pop_front() {
+                self.ghost_set.remove(&oldest);
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.small.retain(|queued| queued.frame.strong_count() > 0);
+        self.main.retain(|queued| queued.frame.strong_count() > 0);
+        self.small_bytes = self.small.iter().map(|queued| queued.weight).sum();
+    }
+}
+
+/// The places of one run.
+#[derive(Debug)]
+struct Home {
+    number: u64,
+    slots: Box<[Slot]>,
+    cache: Arc<Cache>,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let freed: usize = self.slots.iter().filter_map(Slot::take).map(|frame| frame.weight()).sum();
+        self.cache.resident.fetch_sub(freed, Ordering::Relaxed);
+    }
+}
+
+/// A run's places in the cache; dropping it frees what they hold.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    home: Arc<Home>,
+}
+
+impl Slots {
+    /// The frame in `slot`, counted as a use of it.
+    #[inline]
+    pub(crate) fn get(&self, slot: usize) -> Option<Arc<Frame>> {
+        match self.home.slots.get(slot).and_then(Slot::get) {
+            Some(frame) => {
+                frame.used();
+                self.home.cache.hits.fetch_add(1, Ordering::Relaxed);
+                Some(frame)
+            }
+            None => {
+                self.home.cache.misses.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// The frame in `slot`, not counted as a use: what a large scan asks.
+    pub(crate) fn peek(&self, slot: usize) -> Option<Arc<Frame>> {
+        self.home.slots.get(slot).and_then(Slot::get)
+    }
+
+    /// Puts verified bytes into `slot`. They may leave again before this returns; the frame handed out stays good.
+    pub(crate) fn insert(&self, slot: usize, bytes: Box<[u8]>) -> Arc<Frame> {
+        let frame = Arc::new(Frame { bytes, uses: AtomicU8::new(0), home: Arc::downgrade(&self.home), slot });
+        if let Some(place) = self.home.slots.get(slot) {
+            let cache = &self.home.cache;
+            cache.resident.fetch_add(frame.weight(), Ordering::Relaxed);
+            if let Some(old) = place.replace(Arc::clone(&frame)) {
+                cache.resident.fetch_sub(old.weight(), Ordering::Relaxed);
+            }
+            cache.admit(&frame, &self.home);
+        }
+        frame
+    }
+
+    /// Whether a scan may put `bytes` into the cache: only while half of the budget stays free.
+    pub(crate) fn has_room_to_spare(&self, bytes: usize) -> bool {
+        self.home.cache.has_room_to_spare(bytes)
+    }
+
+    /// Bytes that the places themselves take.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.home.slots.len() * size_of::<Slot>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(fill: u8) -> Box<[u8]> {
+        vec![fill; 1000].into()
+    }
+
+    #[test]
+    fn a_frame_is_found_until_its_run_is_dropped() {
+        let cache = Cache::new(1 << 20);
+        let slots = cache.slots(4);
+        assert!(slots.get(2).is_none());
+        slots.insert(2, bytes(7));
+        assert_eq!(slots.get(2).unwrap().bytes()[0], 7);
+        assert!(slots.get(1).is_none() && slots.get(9).is_none());
+        let stats = cache.stats();
+        assert_eq!((stats.hits, stats.misses), (1, 3));
+        assert!(stats.bytes > 1000);
+        drop(slots);
+        assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[test]
+    fn the_budget_holds_and_a_frame_in_use_stays_readable() {
+        let cache = Cache::new(20_000);
+        let slots = cache.slots(1000);
+        let held = slots.insert(0, bytes(1));
+        for slot in 1..1000 {
+            slots.insert(slot, bytes(2));
+            assert!(cache.stats().bytes <= 20_000);
+        }
+        assert!(slots.get(0).is_none());
+        assert_eq!(held.bytes()[999], 1);
+        cache.set_budget(0);
+        assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[test]
+    fn frames_in_use_survive_a_scan_of_others() {
+        let cache = Cache::new(200_000);
+        let slots = cache.slots(10_000);
+        for slot in 0..50 {
+            slots.insert(slot, bytes(1));
+        }
+        for _ in 0..3 {
+            assert!((0..50).all(|slot| slots.get(slot).is_some()));
+        }
+        for slot in 50..10_000 {
+            slots.insert(slot, bytes(2));
+        }
+        let kept = (0..50).filter(|slot| slots.peek(*slot).is_some()).count();
+        assert_eq!(kept, 50);
+    }
+
+    #[test]
+    fn a_frame_that_comes_back_enters_the_main_queue() {
+        let cache = Cache::new(50_000);
+        let slots = cache.slots(10_000);
+        let mut slot = 1;
+        slots.insert(0, bytes(1));
+        while slots.peek(0).is_some() {
+            slots.insert(slot, bytes(2));
+            slot += 1;
+        }
+        slots.insert(0, bytes(1));
+        for other in slot..slot + 30 {
+            slots.insert(other, bytes(2));
+        }
+        assert!(slots.peek(0).is_some());
+    }
+
+    #[test]
+    fn entries_of_dropped_runs_are_swept_out() {
+        let cache = Cache::new(1 << 30);
+        for _ in 0..200 {
+            let slots = cache.slots(100);
+            (0..100).for_each(|slot| drop(slots.insert(slot, bytes(3))));
+        }
+        let queues = cache.queues.lock();
+        assert!(queues.small.len() + queues.main.len() < 2000);
+    }
+
+    #[test]
+    fn threads_that_read_and_replace_see_whole_frames() {
+        let cache = Cache::new(30_000);
+        let slots = Arc::new(cache.slots(40));
+        let threads: Vec<_> = (0..4u8)
+            .map(|thread| {
+                let slots = Arc::clone(&slots);
+                crate::io::thread::spawn("reader", move || {
+                    for round in 0..5_000usize {
+                        let slot = (round * 7 + usize::from(thread)) % 40;
+                        let frame = slots.get(slot).unwrap_or_else(|| slots.insert(slot, bytes(slot as u8)));
+                        assert!(frame.bytes().iter().all(|byte| usize::from(*byte) == slot));
+                    }
+                })
+                .unwrap()
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        drop(slots);
+        assert_eq!(cache.stats().bytes, 0);
+    }
+}

@@ -1,1 +1,338 @@
-//! To be written.
+/*!
+Reading: the rows of a table under a snapshot, by key, by many keys, or by ranges in order.
+
+```text
+    tree     a table's memtables and runs at one moment
+    plan     which sources hold which keys
+    source   the rows of one source as a stream
+    merge    several streams into one
+    point    rows by key
+    split    ranges of about equal size, for threads
+```
+
+A scan cuts the keys into stretches that the same sources cover ([`plan`]). Where one source covers a stretch, its rows
+are handed on as they come, without keys and without a merge; elsewhere the sources are merged, and of each key the
+newest row counts. Zone maps leave out slices of a stretch's oldest source only: a newer source's slice may hold the
+version that hides an older one, or the tombstone.
+
+An iterator that has failed stays failed; an error is never the end of the data.
+*/
+
+pub(crate) mod merge;
+pub(crate) mod plan;
+pub(crate) mod point;
+pub(crate) mod rows;
+pub(crate) mod source;
+pub(crate) mod split;
+pub(crate) mod tree;
+
+pub use tree::LAST_LEVEL;
+
+use crate::error::{Error, Result};
+use crate::key::KeyRange;
+use crate::run::{ColumnPredicate, RunBatch, RunScanMetrics};
+use crate::types::{ColumnId, ColumnType, Seq, TableDef, Value};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use merge::{Merge, RowStream, Ties};
+use plan::{Span, Stretch, stretches};
+use source::{Columns, MemStream, RunReading, RunStream};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tree::{Mem, Source};
+
+/// What to read: the union of `ranges` (sorted, disjoint; empty means everything) in key order, or in reverse.
+#[derive(Debug, Clone, Default)]
+pub struct ScanRequest {
+    /// The ranges, ascending and disjoint also where `reverse` is asked for; none means every key.
+    pub ranges: Vec<KeyRange>,
+    /// Columns of the batches, in this order; `ColumnId::ROW_ID` and `ColumnId::SEQ` may be asked for. May be empty (row
+    /// counts only).
+    pub projection: Vec<ColumnId>,
+    /// All must hold for a row to matter: used to leave out slices by their zone maps; rows that fail may still come.
+    pub predicates: Vec<ColumnPredicate>,
+    /// From the last key to the first.
+    pub reverse: bool,
+    /// At most so many rows. Only sound when the predicates are not needed to be exact by the caller.
+    pub limit: Option<usize>,
+}
+
+/// A row the caller owns and reuses.
+#[derive(Debug, Clone, Default)]
+pub struct Row {
+    /// The commit that wrote it.
+    pub seq: Seq,
+    /// The values of the projection, in its order.
+    pub values: Vec<Value>,
+}
+
+/// What a scan has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScanMetrics {
+    /// Slices of runs that were read.
+    pub slices_read: u64,
+    /// Slices of runs that zone maps left out.
+    pub slices_pruned: u64,
+    /// Rows that sources gave, before newer versions hid older ones.
+    pub rows: u64,
+    /// Bytes read from files.
+    pub bytes_read: u64,
+    /// Reads that the cache answered.
+    pub cache_hits: u64,
+}
+
+impl std::ops::Add for ScanMetrics {
+    type Output = ScanMetrics;
+
+    fn add(self, other: ScanMetrics) -> ScanMetrics {
+        ScanMetrics {
+            slices_read: self.slices_read + other.slices_read,
+            slices_pruned: self.slices_pruned + other.slices_pruned,
+            rows: self.rows + other.rows,
+            bytes_read: self.bytes_read + other.bytes_read,
+            cache_hits: self.cache_hits + other.cache_hits,
+        }
+    }
+}
+
+impl From<RunScanMetrics> for ScanMetrics {
+    fn from(metrics: RunScanMetrics) -> Self {
+        ScanMetrics {
+            slices_read: metrics.slices_read,
+            slices_pruned: metrics.slices_pruned,
+            rows: metrics.rows,
+            bytes_read: metrics.bytes_read,
+            cache_hits: metrics.cache_hits,
+        }
+    }
+}
+
+/// The type of a column in a projection; the engine's own columns are integers.
+///
+/// # Errors
+/// `NoSuchColumn`.
+pub(crate) fn projected_type(table: &TableDef, id: ColumnId) -> Result<ColumnType> {
+    if id == ColumnId::SEQ || (id == ColumnId::ROW_ID && table.has_hidden_key()) {
+        return Ok(ColumnType::Int64);
+    }
+    table.column_by_id(id).map(|column| column.ty).ok_or_else(|| {
+        let message = format!("table {} has no column with id {}", table.name, id.0);
+        Error::new(crate::error::ErrorKind::NoSuchColumn, message)
+    })
+}
+
+/// A projection as sources know it: stored columns only, beside each wanted column's place among them.
+#[derive(Debug, Clone)]
+pub(crate) struct Projection {
+    pub(crate) stored: Vec<(ColumnId, ColumnType)>,
+    /// For each wanted column its place in `stored`; `None` for the sequence number.
+    pub(crate) places: Vec<Option<usize>>,
+}
+
+impl Projection {
+    pub(crate) fn of(table: &TableDef, wanted: &[ColumnId]) -> Result<Projection> {
+        let mut stored: Vec<(ColumnId, ColumnType)> = Vec::with_capacity(wanted.len());
+        let mut places = Vec::with_capacity(wanted.len());
+        for id in wanted {
+            let ty = projected_type(table, *id)?;
+            if *id == ColumnId::SEQ {
+                places.push(None);
+                continue;
+            }
+            let place = stored.iter().position(|(other, _)| other == id).unwrap_or(stored.len());
+            if place == stored.len() {
+                stored.push((*id, ty));
+            }
+            places.push(Some(place));
+        }
+        Ok(Projection { stored, places })
+    }
+
+    /// The record batch of stored columns and sequence numbers.
+    pub(crate) fn batch(&self, schema: &SchemaRef, columns: &[ArrayRef], seqs: &[Seq]) -> Result<RecordBatch> {
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.places.len());
+        for place in &self.places {
+            arrays.push(match place {
+                None => Arc::new(Int64Array::from_iter_values(seqs.iter().map(|seq| seq.cast_signed()))),
+                Some(place) => {
+                    Arc::clone(columns.get(*place).ok_or_else(|| Error::internal("a source left out a column"))?)
+                }
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(seqs.len()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)
+    }
+}
+
+/// A source as a scan sees it: what it holds, at which number it is read, and the keys between its first and last.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub(crate) source: Source,
+    /// The newest version that counts; runs hold only what counts.
+    pub(crate) at: Seq,
+}
+
+impl Layer {
+    /// The keys it may hold within `ranges`, as one span; `None` for none.
+    fn span(&self, ranges: &[KeyRange]) -> Option<Span> {
+        match &self.source {
+            Source::Run(run) => Some(run.span()),
+            Source::Mem(mem) => mem_span(mem, ranges, self.at),
+        }
+    }
+}
+
+fn mem_span(mem: &Mem, ranges: &[KeyRange], at: Seq) -> Option<Span> {
+    let hull = match (ranges.first(), ranges.last()) {
+        (Some(first), Some(last)) => KeyRange { start: first.start.clone(), end: last.end.clone() },
+        _ => KeyRange::all(),
+    };
+    let first = mem.table.range(&hull, at, false).next()?;
+    let last = mem.table.range(&hull, at, true).next()?;
+    Some(Span::closed(first.key(), last.key()))
+}
+
+/// The streams of one stretch.
+fn open(stretch: &Stretch, layers: &[Layer], columns: &Columns, reading: &Reading) -> Box<dyn RowStream> {
+    let range = stretch.span.range();
+    let chosen: Vec<&Layer> = stretch.sources.iter().filter_map(|place| layers.get(*place)).collect();
+    let alone = chosen.len() == 1;
+    let oldest = chosen.len().saturating_sub(1);
+    let mut streams: Vec<Box<dyn RowStream>> = Vec::with_capacity(chosen.len());
+    for (place, layer) in chosen.into_iter().enumerate() {
+        streams.push(match &layer.source {
+            Source::Mem(mem) => Box::new(MemStream::new(mem, &range, layer.at, columns, alone)),
+            Source::Run(run) => {
+                let predicates = if place == oldest { reading.predicates.as_slice() } else { &[] };
+                let with_keys = reading.with_keys || !alone;
+                let reading = RunReading { with_keys, drop_tombstones: alone, predicates };
+                Box::new(RunStream::new(run, range.clone(), columns, reading))
+            }
+        });
+    }
+    match streams.pop() {
+        Some(only) if streams.is_empty() => only,
+        Some(last) => {
+            streams.push(last);
+            Box::new(Merge::new(streams, columns.reverse, Ties::Newest, true))
+        }
+        None => Box::new(Merge::new(streams, columns.reverse, Ties::Newest, true)),
+    }
+}
+
+#[derive(Debug)]
+struct Reading {
+    with_keys: bool,
+    predicates: Vec<ColumnPredicate>,
+}
+
+/// The live rows of layers (newest first) within ranges, in order.
+#[derive(Debug)]
+pub(crate) struct LayerScan {
+    layers: Vec<Layer>,
+    columns: Columns,
+    reading: Reading,
+    stretches: VecDeque<Stretch>,
+    current: Option<Box<dyn RowStream>>,
+    done: ScanMetrics,
+}
+
+impl LayerScan {
+    pub(crate) fn new(
+        layers: Vec<Layer>,
+        ranges: &[KeyRange],
+        columns: Columns,
+        predicates: Vec<ColumnPredicate>,
+        with_keys: bool,
+    ) -> Self {
+        let mut spans = Vec::with_capacity(layers.len());
+        let mut kept = Vec::with_capacity(layers.len());
+        for layer in layers {
+            if let Some(span) = layer.span(ranges) {
+                spans.push(span);
+                kept.push(layer);
+            }
+        }
+        let mut stretches = VecDeque::from(stretches(&spans, ranges));
+        if columns.reverse {
+            stretches.make_contiguous().reverse();
+        }
+        let reading = Reading { with_keys, predicates };
+        LayerScan { layers: kept, columns, reading, stretches, current: None, done: ScanMetrics::default() }
+    }
+}
+
+impl RowStream for LayerScan {
+    fn next(&mut self) -> Result<Option<RunBatch>> {
+        loop {
+            if let Some(stream) = &mut self.current {
+                if let Some(batch) = stream.next()? {
+                    return Ok(Some(batch));
+                }
+                self.done = self.done + stream.metrics();
+                self.current = None;
+            }
+            let Some(stretch) = self.stretches.pop_front() else { return Ok(None) };
+            self.current = Some(open(&stretch, &self.layers, &self.columns, &self.reading));
+        }
+    }
+
+    fn metrics(&self) -> ScanMetrics {
+        self.current.as_ref().map_or(self.done, |stream| self.done + stream.metrics())
+    }
+}
+
+/// Batches of a scan, at most 8,192 rows each. Fused on error.
+#[derive(Debug)]
+pub struct Scan {
+    stream: Option<Box<dyn RowStream>>,
+    projection: Projection,
+    schema: SchemaRef,
+    remaining: usize,
+    metrics: ScanMetrics,
+}
+
+impl Scan {
+    pub(crate) fn new(layers: Vec<Layer>, table: &TableDef, request: ScanRequest) -> Result<Scan> {
+        let projection = Projection::of(table, &request.projection)?;
+        let schema = table.projected_schema(&request.projection)?;
+        if request.ranges.windows(2).any(|pair| matches!(pair, [a, b] if Span::of(a).to > Span::of(b).from)) {
+            return Err(Error::invalid("the ranges of a scan must ascend and not overlap"));
+        }
+        let columns = Columns { projection: projection.stored.clone(), reverse: request.reverse };
+        let stream = LayerScan::new(layers, &request.ranges, columns, request.predicates, false);
+        Ok(Scan {
+            stream: Some(Box::new(stream)),
+            projection,
+            schema,
+            remaining: request.limit.unwrap_or(usize::MAX),
+            metrics: ScanMetrics::default(),
+        })
+    }
+
+    /// What the scan has done so far.
+    pub fn metrics(&self) -> ScanMetrics {
+        self.stream.as_ref().map_or(self.metrics, |stream| stream.metrics())
+    }
+
+    fn step(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(stream) = self.stream.as_mut().filter(|_| self.remaining > 0) else { return Ok(None) };
+        let Some(batch) = stream.next()? else { return Ok(None) };
+        let batch = if batch.len() > self.remaining { rows::slice(&batch, 0..self.remaining) } else { batch };
+        self.remaining -= batch.len();
+        self.projection.batch(&self.schema, &batch.columns, &batch.seqs).map(Some)
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if !matches!(step, Ok(Some(_))) {
+            self.metrics = self.metrics();
+            self.stream = None;
+        }
+        step.transpose()
+    }
+}

@@ -1,1 +1,446 @@
-//! To be written.
+/*!
+One atomic change: rows buffered in memory or staged as runs, expectations about what is there, and a commit that checks
+them and makes everything durable and visible at once.
+
+```text
+    store      what transactions and background work share
+    catalog    which tables there are, and their system tables
+    snapshot   a consistent view
+    incoming   batches as callers hand them in
+    record     a commit as a record of the log
+    gate       a table's write gate
+    sort       rows gathered and sorted
+    stage      staged runs, held against the table
+    commit     the two ways of a commit: through the log, and by publishing runs
+    ingest     a bulk load
+```
+
+A transaction's rows lie in a memtable of its own, under numbers that follow its snapshot's: so it reads its own writes,
+and the last write of a key wins. Once they pass a bound they are staged as runs instead (`stage`).
+*/
+
+pub(crate) mod catalog;
+mod commit;
+mod gate;
+mod incoming;
+pub(crate) mod ingest;
+pub(crate) mod record;
+pub(crate) mod snapshot;
+mod sort;
+mod stage;
+pub(crate) mod store;
+
+pub use ingest::{Ingest, IngestReport, OnConflict};
+pub use snapshot::Snapshot;
+
+use crate::error::{Error, Result};
+use crate::io::sync::Mutex;
+use crate::key::Key;
+use crate::manifest::LoadRecord;
+use crate::memtable::Kind;
+use crate::row::BatchRows;
+use crate::run::RunSchema;
+use crate::scan::Layer;
+use crate::scan::merge::EXPECT_ABSENT;
+use crate::scan::tree::{Mem, RunRef, Source};
+use crate::types::{ColumnId, NewTable, Seq, StorageId, TableDef, TableId};
+use arrow::array::{ArrayRef, RecordBatch};
+use catalog::{Catalog, Change, Changes, define, no_such_table, table_exists};
+use gate::Pass;
+use incoming::Incoming;
+use snapshot::Overlay;
+use sort::{Doubles, Expects, columns_bytes};
+use stage::{Stager, changed_row, duplicate_row};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use store::{Storage, Store};
+
+/// What becomes of rows in a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteKind {
+    /// They are stored.
+    Put,
+    /// They go.
+    Delete,
+}
+
+/// What must hold for each row at commit, checked atomically with it.
+#[derive(Debug, Clone, Copy)]
+pub enum Expectation<'a> {
+    /// Nothing: put or delete whatever is there.
+    None,
+    /// No row has this key (or it is deleted by this same transaction): else `DuplicateKey`.
+    Absent,
+    /// The row is the one that has this sequence number: else `WriteConflict`. One number per row of the batch.
+    Unchanged(&'a [Seq]),
+}
+
+/// What a transaction does to one storage.
+#[derive(Debug)]
+struct TableWrites {
+    table: Arc<TableDef>,
+    storage: Storage,
+    schema: Arc<RunSchema>,
+    /// Rows while they are few.
+    mem: Arc<Mem>,
+    /// What the first write of a key expects, as in [`stage`].
+    expects: Vec<(Key, Seq)>,
+    /// Rows since they became many. Behind a lock because a snapshot has to stage what was gathered.
+    stager: Mutex<Option<Stager>>,
+    /// Runs of a bulk load, older than the rest and held against the table already.
+    loaded: Vec<Arc<RunRef>>,
+    /// Closed since the load was held against the table.
+    pass: Option<Pass>,
+}
+
+/// One atomic change: everything or nothing, at commit. Dropped without commit, it leaves nothing.
+#[derive(Debug)]
+pub struct Transaction {
+    store: Arc<Store>,
+    base: Snapshot,
+    /// The catalog as this transaction sees it.
+    catalog: Arc<Catalog>,
+    changes: Changes,
+    /// Storages that this transaction made.
+    fresh: BTreeMap<StorageId, Storage>,
+    writes: BTreeMap<StorageId, TableWrites>,
+    loads: Vec<(StorageId, LoadRecord)>,
+    /// Writes so far.
+    writes_done: u64,
+    /// A write failed half-way: what is buffered is not to be committed.
+    failed: bool,
+}
+
+impl Transaction {
+    pub(crate) fn new(store: Arc<Store>) -> Result<Self> {
+        store.check_writable()?;
+        let base = Snapshot::new(store.view());
+        let catalog = Arc::clone(&base.view().catalog);
+        Ok(Transaction {
+            store,
+            base,
+            catalog,
+            changes: Changes::new(),
+            fresh: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            loads: Vec::new(),
+            writes_done: 0,
+            failed: false,
+        })
+    }
+
+    /// What this transaction sees: its snapshot and its own writes so far.
+    pub fn snapshot(&self) -> Snapshot {
+        if self.writes.is_empty() && self.changes.is_empty() {
+            return self.base.clone();
+        }
+        let mut overlay = Overlay::new();
+        let mut broken = None;
+        for (storage, writes) in &self.writes {
+            match writes.layers(self.last_own_seq()) {
+                Ok(layers) => {
+                    overlay.insert(*storage, layers);
+                }
+                Err(error) => broken = Some(error.to_string()),
+            }
+        }
+        let mut trees = Arc::clone(&self.base.view().trees);
+        if !self.fresh.is_empty() {
+            let mut own = (*trees).clone();
+            own.extend(self.fresh.iter().map(|(id, storage)| (*id, storage.clone())));
+            trees = Arc::new(own);
+        }
+        self.base.over(Arc::clone(&self.catalog), trees, overlay, broken)
+    }
+
+    /// The number under which this transaction's latest write is seen by itself.
+    fn last_own_seq(&self) -> Seq {
+        self.base.seq() + self.writes_done
+    }
+
+    /// Makes a table.
+    ///
+    /// # Errors
+    /// `TableExists`; `InvalidArgument` for column names that are empty, doubled or unknown and for key columns without
+    /// an order; `LimitExceeded` for too many columns.
+    pub fn create_table(&mut self, new: NewTable) -> Result<Arc<TableDef>> {
+        self.store.check_writable()?;
+        if self.catalog.by_name(&new.name).is_some() {
+            return Err(table_exists(&new.name));
+        }
+        let (id, storage) = (TableId(self.store.take_id()), StorageId(self.store.take_id()));
+        let table = Arc::new(define(new, id, storage)?);
+        self.fresh.insert(storage, self.store.fresh_storage(&table)?);
+        self.change(id, Some(Arc::clone(&table)))?;
+        Ok(table)
+    }
+
+    /// Drops a table. `NoSuchTable`.
+    pub fn drop_table(&mut self, id: TableId) -> Result<()> {
+        self.store.check_writable()?;
+        let table = self.catalog.by_id(id).cloned().ok_or_else(|| no_such_table(id))?;
+        self.forget(table.storage);
+        self.change(id, None)
+    }
+
+    /// Empties a table: it gets a new storage, and the definition that names it. `NoSuchTable`.
+    pub fn truncate(&mut self, id: TableId) -> Result<Arc<TableDef>> {
+        self.store.check_writable()?;
+        let mut table = self.catalog.by_id(id).ok_or_else(|| no_such_table(id))?.as_ref().clone();
+        self.forget(table.storage);
+        table.storage = StorageId(self.store.take_id());
+        let table = Arc::new(table);
+        self.fresh.insert(table.storage, self.store.fresh_storage(&table)?);
+        self.change(id, Some(Arc::clone(&table)))?;
+        Ok(table)
+    }
+
+    /// What was written into a storage that goes.
+    fn forget(&mut self, storage: StorageId) {
+        self.fresh.remove(&storage);
+        self.writes.remove(&storage);
+        self.loads.retain(|(other, _)| *other != storage);
+    }
+
+    fn change(&mut self, id: TableId, after: Option<Arc<TableDef>>) -> Result<()> {
+        let before = self.base.view().catalog.by_id(id).cloned();
+        if before.is_none() && after.is_none() {
+            self.changes.remove(&id);
+        } else {
+            self.changes.insert(id, Change { before, after });
+        }
+        self.catalog = Arc::new(self.base.view().catalog.with(&self.changes)?);
+        Ok(())
+    }
+
+    /// Buffers rows. `columns` says what the batch's columns are. Put: every declared column, or those named (the others
+    /// are NULL); `ROW_ID` where a row of a keyless table is rewritten, else new ids are given. Delete: the key's columns
+    /// (or `ROW_ID`), others are ignored. A later write of the same key in this transaction wins over an earlier one, but
+    /// two `Absent` puts of one key are a `DuplicateKey`.
+    ///
+    /// After an error the transaction can only be rolled back.
+    ///
+    /// # Errors
+    /// `NullViolation` (names the column), `DuplicateKey` / `WriteConflict` (may also come only at commit),
+    /// `InvalidArgument`, `NoSuchTable` where the definition is not the current one.
+    pub fn write(
+        &mut self,
+        table: &TableDef,
+        kind: WriteKind,
+        columns: &[ColumnId],
+        batch: &RecordBatch,
+        expectation: Expectation<'_>,
+    ) -> Result<()> {
+        self.store.check_writable()?;
+        let done = self.try_write(table, kind, columns, batch, expectation);
+        self.failed = self.failed || done.is_err();
+        done
+    }
+
+    fn try_write(
+        &mut self,
+        table: &TableDef,
+        kind: WriteKind,
+        columns: &[ColumnId],
+        batch: &RecordBatch,
+        expectation: Expectation<'_>,
+    ) -> Result<()> {
+        let buffer_bytes = self.store.limits.buffer_bytes;
+        let buffered: usize = self.writes.values().map(|writes| writes.mem.table.bytes()).sum();
+        self.writes_done += 1;
+        let seq = self.last_own_seq();
+        let (store, writes) = self.writes_of(table)?;
+        let incoming = Incoming::new(table, &writes.schema, &writes.storage.shared, kind, columns, batch)?;
+        let expects = match expectation {
+            // Nobody else can have a row id that was just given out.
+            Expectation::Absent if table.has_hidden_key() && !columns.contains(&ColumnId::ROW_ID) => Expects::All(0),
+            Expectation::None => Expects::All(0),
+            Expectation::Absent => Expects::All(EXPECT_ABSENT),
+            Expectation::Unchanged(seqs) if seqs.len() == incoming.len() => Expects::Each(seqs.to_vec()),
+            Expectation::Unchanged(seqs) => {
+                let message = format!("{} sequence numbers for {} rows", seqs.len(), incoming.len());
+                return Err(Error::invalid(message));
+            }
+        };
+        let many = buffered + columns_bytes(&incoming.columns) > buffer_bytes;
+        if many && writes.stager.lock().is_none() {
+            writes.stage(&store)?;
+        }
+        if let Some(stager) = writes.stager.lock().as_mut() {
+            return stager.push(incoming, kind == WriteKind::Delete, expects);
+        }
+        writes.buffer(&incoming, kind, &expects, seq)
+    }
+
+    /// The storage's writes so far.
+    fn writes_of(&mut self, table: &TableDef) -> Result<(Arc<Store>, &mut TableWrites)> {
+        let now = self.catalog.by_id(table.id).filter(|now| now.storage == table.storage);
+        let now = now.cloned().ok_or_else(|| no_such_table(table.id))?;
+        if !self.writes.contains_key(&table.storage) {
+            let known = self.fresh.get(&table.storage).or_else(|| self.base.view().trees.get(&table.storage));
+            let storage = known.cloned().ok_or_else(|| Error::internal("a table without a storage"))?;
+            let schema = Arc::clone(&storage.tree.schema);
+            let writes = TableWrites {
+                table: now,
+                storage,
+                schema,
+                mem: Mem::new(0),
+                expects: Vec::new(),
+                stager: Mutex::new(None),
+                loaded: Vec::new(),
+                pass: None,
+            };
+            self.writes.insert(table.storage, writes);
+        }
+        let writes = self.writes.get_mut(&table.storage).ok_or_else(|| no_such_table(table.id))?;
+        Ok((Arc::clone(&self.store), writes))
+    }
+
+    /// Starts a bulk load: rows are staged in sorted runs within `memory_bytes`, seen by nobody before commit. It must be
+    /// the first thing that the transaction does to the table.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where the transaction has written to the table already; `NoSuchTable`.
+    pub fn ingest<'t>(
+        &'t mut self,
+        table: &TableDef,
+        on_conflict: OnConflict,
+        memory_bytes: usize,
+    ) -> Result<Ingest<'t>> {
+        self.store.check_writable()?;
+        let budget = memory_bytes.clamp(1 << 20, self.store.limits.stage_bytes.max(1 << 20));
+        let (store, writes) = self.writes_of(table)?;
+        if !writes.is_untouched() {
+            return Err(Error::invalid("a load must be the first thing that a transaction does to a table"));
+        }
+        let doubles = match on_conflict {
+            OnConflict::Error => Doubles::Refuse,
+            OnConflict::Skip => Doubles::First,
+            OnConflict::Replace => Doubles::Last,
+        };
+        let stager = Stager::new(&store, &writes.table, &writes.schema, doubles, budget);
+        Ok(Ingest::new(self, table.storage, stager, on_conflict))
+    }
+
+    /// Remembers with this commit that a file was loaded into a table. `NoSuchTable`.
+    pub fn record_load(&mut self, table: &TableDef, record: LoadRecord) -> Result<()> {
+        self.store.check_writable()?;
+        if !self.catalog.is_live(table.id, table.storage) {
+            return Err(no_such_table(table.id));
+        }
+        self.loads.push((table.storage, record));
+        Ok(())
+    }
+
+    /// Checks every expectation, makes the change durable, then visible. Returns its sequence number.
+    ///
+    /// # Errors
+    /// `DuplicateKey`, `WriteConflict` (also where another transaction changed or dropped the table), `TableExists`,
+    /// `DiskFull`: nothing happened then. `Poisoned` and `Io`: whether it happened, reopening tells.
+    pub fn commit(mut self) -> Result<Seq> {
+        self.store.check_writable()?;
+        if self.failed {
+            return Err(Error::invalid("a write of this transaction failed; it can only be rolled back"));
+        }
+        // A load without rows has closed the gate, too, which the way through the log would wait for.
+        let staged = |writes: &TableWrites| writes.pass.is_some() || writes.stager.lock().is_some();
+        if !self.loads.is_empty() || self.writes.values().any(staged) {
+            return self.commit_runs();
+        }
+        if self.changes.is_empty() && self.writes.values().all(|writes| writes.mem.table.is_empty()) {
+            return Ok(self.base.seq());
+        }
+        self.commit_record()
+    }
+
+    /// Same as dropping it.
+    pub fn rollback(self) {}
+}
+
+impl TableWrites {
+    fn is_untouched(&self) -> bool {
+        self.mem.table.is_empty() && self.pass.is_none() && self.stager.lock().is_none()
+    }
+
+    fn is_hidden_key(&self) -> bool {
+        self.table.has_hidden_key()
+    }
+
+    /// Puts rows into the memtable.
+    fn buffer(&mut self, incoming: &Incoming, kind: WriteKind, expects: &Expects, seq: Seq) -> Result<()> {
+        let stored: Vec<(ColumnId, _)> = match kind {
+            WriteKind::Put => self.schema.columns.clone(),
+            WriteKind::Delete => {
+                let is_key = |column: &&(ColumnId, _)| self.schema.key_columns.contains(&column.0);
+                self.schema.columns.iter().filter(is_key).copied().collect()
+            }
+        };
+        let array = |(id, _): &(ColumnId, _)| {
+            let place = self.schema.position(*id).and_then(|place| incoming.columns.get(place));
+            place.cloned().ok_or_else(|| Error::internal("a stored column is missing"))
+        };
+        let arrays: Vec<ArrayRef> = stored.iter().map(array).collect::<Result<_>>()?;
+        let rows = BatchRows::new(&stored, &arrays)?;
+        let kind = match kind {
+            WriteKind::Put => Kind::Put,
+            WriteKind::Delete => Kind::Tombstone,
+        };
+        let mut bytes = Vec::new();
+        for (row, key) in incoming.keys.iter().enumerate() {
+            self.expect(key, expects.of(row))?;
+            bytes.clear();
+            rows.encode(row, &mut bytes)?;
+            self.mem.table.insert(key, seq, kind, &bytes);
+        }
+        Ok(())
+    }
+
+    /// Notes what a write expects, or holds it against an earlier write of the same transaction.
+    fn expect(&mut self, key: &[u8], expects: Seq) -> Result<()> {
+        if expects == 0 {
+            return Ok(());
+        }
+        match self.mem.table.latest(key) {
+            Some(own) if expects == EXPECT_ABSENT => match own.is_tombstone() {
+                true => Ok(()),
+                false => Err(duplicate_row(&self.table, key)),
+            },
+            Some(own) if own.seq() != expects => Err(changed_row(&self.table, key)),
+            Some(_) => Ok(()),
+            None => {
+                self.expects.push((key.into(), expects));
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts the buffered rows into runs, and all that follow.
+    fn stage(&mut self, store: &Arc<Store>) -> Result<()> {
+        let budget = store.limits.stage_bytes;
+        let mut stager = Stager::new(store, &self.table, &self.schema, Doubles::Fold, budget);
+        if !self.mem.table.is_empty() {
+            let expects: BTreeMap<Key, Seq> = std::mem::take(&mut self.expects).into_iter().collect();
+            stager.adopt_mem(&self.mem, expects)?;
+            self.mem = Mem::new(0);
+        }
+        *self.stager.lock() = Some(stager);
+        Ok(())
+    }
+
+    /// What was written, newest first, as seen by the transaction itself.
+    fn layers(&self, seq: Seq) -> Result<Vec<Layer>> {
+        let mut layers = Vec::new();
+        if !self.mem.table.is_empty() {
+            layers.push(Layer { source: Source::Mem(Arc::clone(&self.mem)), at: seq });
+        }
+        let mut runs = self.loaded.clone();
+        if let Some(stager) = self.stager.lock().as_mut() {
+            stager.spill()?;
+            runs.extend(stager.runs().iter().cloned());
+        }
+        // Their stored numbers are expectations; seen from here they are all of this transaction.
+        let own = |run: &Arc<RunRef>| Layer { source: Source::Run(run.moved(0, Some(seq))), at: seq };
+        layers.extend(runs.iter().rev().map(own));
+        Ok(layers)
+    }
+}

@@ -1,1 +1,683 @@
-//! To be written.
+/*!
+The write-ahead log: what was committed and does not yet lie in a run.
+
+Its users see a *stream* of bytes that only grows; a position in it is a log sequence number, [`Lsn`]. A record is its
+length (u32) and its bytes, in the stream one after the other; [`Wal::append`] gives the position behind it. Frames carry
+the stream to the disk in pieces, wherever they fall:
+
+```text
+    stream     │len│record  │len│record                        │len│record │ …
+               │            │                                  │           │
+    frames     ├─ frame ─────────┤├─ frame ─────────────┤ ├─ frame ─────────┤
+    segments   ├─ wal-00000001.log ─────────────────────┤ ├─ wal-00000002.log ─ …
+```
+
+# Format, version 1
+
+All numbers are little-endian. A segment file is a header block and frames, each a multiple of 4,096 bytes:
+
+```text
+    segment header, 4,096 bytes                     frame, 64 bytes and payload, filled up with zeros
+     0  u32  CRC32C of all that follows              0  u32  CRC32C of all that follows, filling included
+     4  [4]  "OMWS"                                  4  [4]  "OMWF"
+     8  u32  format version                          8 [16]  database id
+    12  u32  flags: 1 = fresh                       24  u64  epoch of the segment
+    16 [16]  database id                            32  u64  offset of this frame in the file
+    32  u64  segment number                         40  u64  stream position of the payload
+    40  u64  epoch, random                          48  u64  watermark: the stream was durable up to here
+    48  u64  stream position of the first byte      56  u32  CRC of the frame before, or of the header
+    56       zeros                                  60  u32  payload bytes, at most 1 MiB − 64
+                                                    64       payload: bytes of the stream
+```
+
+So a frame that is stale, misplaced, of another file or of another database never passes. A frame without payload only
+carries a watermark; one is written by a clean close and after 100 ms of rest.
+
+# What it promises
+
+- *Durability.* [`Wal::sync_to`] comes back once all up to its position is on the device. One thread writes and syncs for
+  all that wait (group commit). [`Wal::commit`] waits as the [`SyncMode`] says.
+- *A failed write or sync poisons the log*: what the device holds is unknown then, and a second sync that succeeds would
+  prove nothing. Everything not yet durable stays so, further records are refused with `Poisoned`; reopening decides.
+- *A full disk does not.* Space is there, zeroed and synced, before a record is accepted, so `DiskFull` comes from
+  [`Wal::append`], with nothing half-written, and goes away when there is room.
+- *Recovery tells a torn tail from damage.* At the first frame that does not hold, a later valid frame whose watermark
+  lies beyond it, or a later segment, proves that it was durable: an error with file and offset, and nothing is cut. Else
+  the stream ends there. The one case that can't be told: damage to durable frames after the last watermark.
+- *A tail that was cut never comes back.* New records go to a new segment, which begins where the stream was cut. From
+  then on that segment's start ends the old one, whatever its file holds or seems to hold. It is marked fresh, so that
+  a record cut in half before it does not go on in it.
+- *What recovery handed out stays.* Bytes that no watermark covers may be in the operating system's memory only, even
+  such as a failed sync left there, which a new sync would skip. Recovery writes them once more and syncs, before
+  anything relies on them.
+
+A segment is synced completely before the next one is begun, so each header proves all before it. Segments double in
+size from 1 MiB to the configured size: small databases stay small and open fast.
+
+Positions below the one that was [released](Wal::release_before) may be missing. The last segment always stays, because
+it knows the position.
+*/
+
+mod frame;
+mod record;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use crate::error::{Error, ErrorKind, Place, Result};
+use crate::io::sync::{Condvar, Mutex, MutexGuard};
+use crate::io::{Buffer, File, IoRef, OpenMode};
+use frame::{BLOCK, FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, SegmentHeader};
+use record::length;
+use recovery::{Found, Outcome};
+use segment::{Active, Ready};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A position in the log's stream, in bytes. Once the bytes before it are durable they never change.
+pub type Lsn = u64;
+
+/// Bytes of one record. Transactions larger than a memtable go to runs and leave only a note here.
+pub const RECORD_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Bytes of one segment at least: a header and three frames.
+pub const SEGMENT_BYTES_MIN: u64 = 4 * BLOCK;
+
+/// Bytes of one segment at most: what recovery may have to search for a proof of damage.
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Bytes of the first segment after an open.
+const SEGMENT_BYTES_FIRST: u64 = 1024 * 1024;
+
+/// Bytes of records that wait to be written; who comes then has to write first. Bounds memory when the disk is slow.
+const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of records that are gathered before they are written, when nobody waits for a sync.
+const GATHER_BYTES: usize = 256 * 1024;
+
+/// How long the log must rest before it writes a watermark.
+const REST: Duration = Duration::from_millis(100);
+
+/// When a commit counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// When its record is durable.
+    Always,
+    /// At once; its record is durable this much later at most. A crash, of the process too, loses what came meanwhile.
+    Interval(Duration),
+    /// At once; its record is written when the next [`Wal::tick`] comes or enough has gathered, and durable when the
+    /// system likes.
+    None,
+}
+
+/// How a log is to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalOptions {
+    /// Bytes of a segment, from [`SEGMENT_BYTES_MIN`] to [`SEGMENT_BYTES_MAX`]; cut to whole blocks.
+    pub segment_bytes: u64,
+    /// When a commit counts as done.
+    pub sync: SyncMode,
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        WalOptions { segment_bytes: 64 * 1024 * 1024, sync: SyncMode::Always }
+    }
+}
+
+/// What opening a log found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// Records that were handed out.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Where the stream ends, and new records begin.
+    pub end: Lsn,
+    /// Where a torn tail was cut: what a crash left behind of a write that nobody was told of.
+    pub torn: Option<Place>,
+}
+
+/// What a reader process got; see [`open_read_only`].
+#[derive(Debug)]
+pub enum ReadOnly {
+    /// All records up to `Replay::end`.
+    Complete(Replay),
+    /// The log does not fit the position it was read from. A writer may have released segments or gone on writing
+    /// meanwhile: forget the records, read the manifest again, and try again. If that does not help, the error tells of
+    /// true damage.
+    Overtaken(Error),
+}
+
+/// The write-ahead log, open for writing.
+#[derive(Debug)]
+pub struct Wal {
+    io: IoRef,
+    dir: PathBuf,
+    database_id: [u8; 16],
+    options: WalOptions,
+    state: Mutex<State>,
+    /// Told whenever the writer comes back, space was made, or the log was poisoned.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Records not yet written: the stream from `appended - pending.len()` to `appended`.
+    pending: Vec<u8>,
+    /// Frame bytes that all records not known to be written may need at most, those with the writer included.
+    reserved: u64,
+    /// Frame bytes that there is space for, `reserved` not deducted.
+    room: u64,
+    appended: Lsn,
+    durable: Lsn,
+    /// Where the last watermark that was written stands.
+    watermark: Lsn,
+    /// `None` while a thread is at work with it.
+    writer: Option<Writer>,
+    /// Segments prepared for the writer.
+    ready: VecDeque<Ready>,
+    /// Whether a thread is preparing a segment.
+    preparing: bool,
+    next_number: u64,
+    next_bytes: u64,
+    /// Segments that the stream lies in, oldest first: file and start.
+    segments: VecDeque<(PathBuf, Lsn)>,
+    /// Why the log takes no more records.
+    poison: Option<String>,
+    closed: bool,
+    last_append_nanos: u64,
+    last_sync_nanos: u64,
+}
+
+impl State {
+    fn usable(&self) -> Result<()> {
+        if let Some(cause) = &self.poison {
+            let sentence =
+                format!("the log takes no more records since a write or sync failed ({cause}); reopen the database");
+            return Err(Error::new(ErrorKind::Poisoned, sentence));
+        }
+        if self.closed {
+            return Err(Error::invalid("the log is closed"));
+        }
+        Ok(())
+    }
+
+    fn poison(&mut self, error: &Error) {
+        self.poison.get_or_insert_with(|| error.to_string());
+    }
+
+    fn has_room(&self, more: u64) -> bool {
+        self.room >= self.reserved.saturating_add(more)
+    }
+
+    fn measure_room(&mut self, writer: &Writer) {
+        let ready: u64 = self.ready.iter().map(Ready::room).sum();
+        self.room = ready + writer.active.as_ref().map_or(0, Active::room);
+    }
+}
+
+/// What writing needs; whoever holds it is the only one who writes.
+#[derive(Debug)]
+struct Writer {
+    active: Option<Active>,
+    /// The stream up to here was written …
+    written: Lsn,
+    /// … and up to here synced.
+    synced: Lsn,
+    /// The highest watermark that was written.
+    watermark: Lsn,
+    /// Whether the next segment is the first since the open.
+    fresh: bool,
+    buffer: Buffer,
+}
+
+impl Wal {
+    /// Opens the log in `dir` (an existing directory, which may have no log yet) and hands each record that ends after
+    /// `from` to `replay`, in order, with the position behind it. `from` is 0 or a position that [`Wal::append`] gave.
+    ///
+    /// # Errors
+    /// `Corruption` with file and offset where durable records are damaged or missing; `NewerFormat`; `InvalidArgument`
+    /// for a segment size out of bounds; what `replay` returned.
+    pub fn open(
+        io: &IoRef,
+        dir: &Path,
+        database_id: [u8; 16],
+        options: WalOptions,
+        from: Lsn,
+        replay: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
+    ) -> Result<(Wal, Replay)> {
+        let options = checked(options)?;
+        let outcome = recovery::replay(recovery::survey(io, dir, &database_id)?, from, replay)?;
+        settle(io, dir, &outcome)?;
+        let end = outcome.replay.end;
+        let now = io.monotonic_nanos();
+        let state = State {
+            pending: Vec::new(),
+            reserved: 0,
+            room: 0,
+            appended: end,
+            durable: end,
+            watermark: end,
+            writer: Some(Writer {
+                active: None,
+                written: end,
+                synced: end,
+                watermark: end,
+                fresh: true,
+                buffer: Buffer::new(),
+            }),
+            ready: VecDeque::new(),
+            preparing: false,
+            next_number: outcome.next_number,
+            next_bytes: SEGMENT_BYTES_FIRST.min(options.segment_bytes),
+            segments: outcome.kept.into(),
+            poison: None,
+            closed: false,
+            last_append_nanos: now,
+            last_sync_nanos: now,
+        };
+        let wal = Wal {
+            io: io.clone(),
+            dir: dir.to_owned(),
+            database_id,
+            options,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        };
+        Ok((wal, outcome.replay))
+    }
+
+    /// Adds a record and gives the position behind it. It is not durable yet.
+    ///
+    /// # Errors
+    /// `DiskFull` where there is no space for it, `Poisoned`, `LimitExceeded` for more than [`RECORD_BYTES_MAX`] bytes:
+    /// the record is not in the log then, and never will be.
+    pub fn append(&self, record: &[u8]) -> Result<Lsn> {
+        if record.len() > RECORD_BYTES_MAX {
+            let sentence = format!("a log record of {} bytes passes the limit of {RECORD_BYTES_MAX}", record.len());
+            return Err(Error::new(ErrorKind::LimitExceeded, sentence));
+        }
+        let need = frame_bytes_at_most(record::PREFIX_BYTES + record.len());
+        let mut state = self.state.lock();
+        loop {
+            state.usable()?;
+            if !state.pending.is_empty() && state.pending.len() + record.len() > PENDING_BYTES_MAX {
+                state = self.lead(state, |_| Ok(()))?;
+            } else if !state.has_room(need) {
+                state = self.make_room(state, need)?;
+            } else {
+                break;
+            }
+        }
+        record::push(&mut state.pending, record)?;
+        state.reserved += need;
+        state.appended += length(record::PREFIX_BYTES + record.len());
+        state.last_append_nanos = self.io.monotonic_nanos();
+        Ok(state.appended)
+    }
+
+    /// Waits until all of the stream before `lsn` is durable.
+    ///
+    /// # Errors
+    /// The failure of the write or sync, for the thread that ran it; `Poisoned` for the others. Whether the records
+    /// survive is decided when the log is opened again.
+    pub fn sync_to(&self, lsn: Lsn) -> Result<()> {
+        let mut state = self.state.lock();
+        if lsn > state.appended {
+            return Err(Error::invalid(format!("the log ends at {}, before position {lsn}", state.appended)));
+        }
+        while state.durable < lsn {
+            state.usable()?;
+            state = match state.writer {
+                Some(_) => self.lead(state, Writer::sync)?,
+                None => self.changed.wait(state),
+            };
+        }
+        Ok(())
+    }
+
+    /// Waits for the record that ends at `lsn` as long as the [`SyncMode`] promises. Errors as [`Wal::sync_to`].
+    pub fn commit(&self, lsn: Lsn) -> Result<()> {
+        match self.options.sync {
+            SyncMode::Always => self.sync_to(lsn),
+            SyncMode::Interval(interval) if self.is_due(&self.state.lock(), interval) => self.sync_to(lsn),
+            SyncMode::Interval(_) | SyncMode::None => {
+                let state = self.state.lock();
+                state.usable()?;
+                if state.pending.len() < GATHER_BYTES || state.writer.is_none() {
+                    return Ok(());
+                }
+                self.lead(state, |_| Ok(())).map(drop)
+            }
+        }
+    }
+
+    /// Does what is due without a commit: syncs after an interval, writes what has gathered, writes a watermark after a
+    /// rest, and prepares the next segment. To be called every few milliseconds by a background thread.
+    pub fn tick(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.closed || state.poison.is_some() || state.writer.is_none() {
+            return Ok(());
+        }
+        match self.options.sync {
+            SyncMode::Interval(interval) if state.durable < state.appended && self.is_due(&state, interval) => {
+                state = self.lead(state, Writer::sync)?;
+            }
+            SyncMode::None if !state.pending.is_empty() => state = self.lead(state, |_| Ok(()))?,
+            _ if self.is_resting(&state) => state = self.lead(state, Writer::note_watermark)?,
+            _ => {}
+        }
+        self.prepare_ahead(state)
+    }
+
+    /// Makes everything durable and ends the current segment, so that it can be released as soon as its records are
+    /// stored elsewhere. Gives the position at which the next one begins.
+    pub fn rotate(&self) -> Result<Lsn> {
+        let state = self.lead(self.state.lock(), Writer::seal)?;
+        Ok(state.durable)
+    }
+
+    /// Removes the segments that lie before `lsn` completely, except for the last one.
+    pub fn release_before(&self, lsn: Lsn) -> Result<()> {
+        let mut released = Vec::new();
+        {
+            let mut state = self.state.lock();
+            while state.segments.get(1).is_some_and(|(_, start)| *start <= lsn) {
+                released.extend(state.segments.pop_front());
+            }
+        }
+        for (path, _) in &released {
+            self.io.remove_file(path)?;
+        }
+        if !released.is_empty() {
+            self.io.sync_dir(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable and writes the last watermark. No record is taken afterwards. A log that is dropped
+    /// without a close is as one whose process was killed: what was not synced may be lost.
+    pub fn close(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Ok(());
+        }
+        state = self.lead(state, Writer::seal)?;
+        while !state.pending.is_empty() {
+            state = self.lead(state, Writer::seal)?;
+        }
+        state.closed = true;
+        for unused in std::mem::take(&mut state.ready) {
+            // Recovery removes it too, should this fail.
+            let _ = self.io.remove_file(&unused.path);
+        }
+        Ok(())
+    }
+
+    /// The position behind the last record that was appended.
+    pub fn appended(&self) -> Lsn {
+        self.state.lock().appended
+    }
+
+    /// The position up to which the stream is durable.
+    pub fn durable(&self) -> Lsn {
+        self.state.lock().durable
+    }
+
+    /// Bytes of the stream from the first segment's start on: what a release could free, about.
+    pub fn retained_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        state.segments.front().map_or(0, |(_, start)| state.appended.saturating_sub(*start))
+    }
+
+    /// Segment files that hold records.
+    pub fn segments(&self) -> usize {
+        self.state.lock().segments.len()
+    }
+
+    /// Takes the writer as soon as it is free, writes what is pending, and has `finish` end the work.
+    fn lead<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        finish: impl FnOnce(&mut Writer) -> Result<()>,
+    ) -> Result<MutexGuard<'a, State>> {
+        let mut writer = loop {
+            state.usable()?;
+            match state.writer.take() {
+                Some(writer) => break writer,
+                None => state = self.changed.wait(state),
+            }
+        };
+        let batch = std::mem::take(&mut state.pending);
+        let reserved = state.reserved;
+        drop(state);
+
+        let result = self.write(&mut writer, &batch).and_then(|()| finish(&mut writer));
+        let now = self.io.monotonic_nanos();
+
+        let mut state = self.state.lock();
+        state.reserved = state.reserved.saturating_sub(reserved);
+        state.measure_room(&writer);
+        state.watermark = writer.watermark;
+        if writer.synced > state.durable || writer.synced == state.appended {
+            state.durable = writer.synced;
+            state.last_sync_nanos = now;
+        }
+        if state.pending.is_empty() && batch.capacity() <= 2 * PENDING_BYTES_MAX {
+            // The memory serves again.
+            state.pending = batch;
+            state.pending.clear();
+        }
+        if let Err(error) = &result {
+            state.poison(error);
+        }
+        state.writer = Some(writer);
+        self.changed.notify_all();
+        result.map(|()| state)
+    }
+
+    /// Writes `stream` behind what was written, over as many segments as it takes.
+    fn write(&self, writer: &mut Writer, mut stream: &[u8]) -> Result<()> {
+        while !stream.is_empty() {
+            let taken = match &mut writer.active {
+                Some(active) if !active.is_full() => {
+                    active.write(writer.written, writer.synced, stream, &mut writer.buffer)?
+                }
+                _ => {
+                    self.begin_segment(writer)?;
+                    continue;
+                }
+            };
+            writer.watermark = writer.synced;
+            writer.written += length(taken);
+            stream = stream.get(taken..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Goes on in the next prepared segment. All before it is durable then.
+    fn begin_segment(&self, writer: &mut Writer) -> Result<()> {
+        writer.sync()?;
+        let mut state = self.state.lock();
+        let ready = state.ready.pop_front().ok_or_else(|| Error::internal("the log has no segment prepared"))?;
+        state.segments.push_back((ready.path.clone(), writer.written));
+        drop(state);
+        let header = SegmentHeader {
+            database_id: self.database_id,
+            number: ready.number,
+            epoch: self.io.random_u64(),
+            start: writer.written,
+            fresh: std::mem::replace(&mut writer.fresh, false),
+        };
+        writer.active = Some(Active::begin(ready, header));
+        Ok(())
+    }
+
+    /// Prepares one more segment, or waits while another thread does.
+    fn make_room<'a>(&'a self, mut state: MutexGuard<'a, State>, need: u64) -> Result<MutexGuard<'a, State>> {
+        if state.preparing {
+            return Ok(self.changed.wait(state));
+        }
+        let wanted = state.next_bytes.max(need.saturating_add(2 * BLOCK)).min(self.options.segment_bytes);
+        let number = state.next_number;
+        state.next_number = number.saturating_add(1);
+        state.preparing = true;
+        drop(state);
+
+        let result = Ready::prepare(&self.io, &self.dir, number, wanted);
+
+        let mut state = self.state.lock();
+        state.preparing = false;
+        self.changed.notify_all();
+        match result {
+            Ok(ready) => {
+                state.room += ready.room();
+                state.ready.push_back(ready);
+                state.next_bytes = wanted.saturating_mul(2).min(self.options.segment_bytes);
+                Ok(state)
+            }
+            Err(error) => {
+                // Nothing was half-written; but a sync that failed for another reason than space is a failed sync.
+                if error.kind() != ErrorKind::DiskFull {
+                    state.poison(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare_ahead<'a>(&'a self, state: MutexGuard<'a, State>) -> Result<()> {
+        let active = state.writer.as_ref().and_then(|writer| writer.active.as_ref());
+        if state.preparing || !state.ready.is_empty() || !active.is_some_and(Active::is_half_full) {
+            return Ok(());
+        }
+        match self.make_room(state, 0) {
+            // Whoever needs the space will hear of it.
+            Err(error) if error.kind() == ErrorKind::DiskFull => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    fn is_due(&self, state: &State, interval: Duration) -> bool {
+        self.has_passed(interval, state.last_sync_nanos)
+    }
+
+    /// Whether all is durable for a while and no watermark says so yet.
+    fn is_resting(&self, state: &State) -> bool {
+        let quiet = state.durable == state.appended && state.watermark < state.durable;
+        quiet && state.has_room(BLOCK) && self.has_passed(REST, state.last_append_nanos)
+    }
+
+    fn has_passed(&self, span: Duration, since_nanos: u64) -> bool {
+        let passed = self.io.monotonic_nanos().saturating_sub(since_nanos);
+        u128::from(passed) >= span.as_nanos()
+    }
+}
+
+impl Writer {
+    fn sync(&mut self) -> Result<()> {
+        if let Some(active) = self.active.as_ref().filter(|_| self.synced < self.written) {
+            active.sync()?;
+        }
+        self.synced = self.written;
+        Ok(())
+    }
+
+    /// Says in a frame of its own how far the log is durable.
+    fn note_watermark(&mut self) -> Result<()> {
+        self.sync()?;
+        if let Some(active) = self.active.as_mut().filter(|active| !active.is_full() && self.watermark < self.synced) {
+            active.write(self.written, self.synced, &[], &mut self.buffer)?;
+            active.sync()?;
+            self.watermark = self.synced;
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self) -> Result<()> {
+        self.sync()?;
+        if let Some(active) = self.active.take() {
+            active.seal(self.synced, &mut self.buffer)?;
+            self.watermark = self.synced;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the log in `dir` without changing anything, while another process may be writing it. Otherwise as [`Wal::open`].
+///
+/// # Errors
+/// What `replay` returned, `NewerFormat`, `Io`. Damage comes as [`ReadOnly::Overtaken`], because a writer at work can look
+/// the same.
+pub fn open_read_only(
+    io: &IoRef,
+    dir: &Path,
+    database_id: [u8; 16],
+    from: Lsn,
+    replay: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
+) -> Result<ReadOnly> {
+    let mut refused = false;
+    let mut watched = |lsn: Lsn, record: &[u8]| replay(lsn, record).inspect_err(|_| refused = true);
+    let survey = recovery::survey(io, dir, &database_id);
+    let result = survey.and_then(|found: Vec<Found>| recovery::replay(found, from, &mut watched));
+    match result {
+        Ok(outcome) => Ok(ReadOnly::Complete(outcome.replay)),
+        Err(error) if !refused && (error.kind() == ErrorKind::Corruption || is_gone(io, &error)) => {
+            Ok(ReadOnly::Overtaken(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the error is that of a file which is not there any more.
+fn is_gone(io: &IoRef, error: &Error) -> bool {
+    error.place().is_some_and(|place| matches!(io.exists(&place.file), Ok(None)))
+}
+
+fn checked(options: WalOptions) -> Result<WalOptions> {
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&options.segment_bytes) {
+        return Err(Error::invalid(format!(
+            "a log segment has {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes, not {}",
+            options.segment_bytes
+        )));
+    }
+    Ok(WalOptions { segment_bytes: options.segment_bytes / BLOCK * BLOCK, ..options })
+}
+
+/// Bytes of frames that `bytes` of the stream take at most, whatever they are written together with: the worst is a
+/// frame for each block. What being cut at a segment's end costs is left out of [`Ready::room`] instead.
+fn frame_bytes_at_most(bytes: usize) -> u64 {
+    let payload = BLOCK - length(FRAME_HEADER_BYTES);
+    length(bytes).div_ceil(payload).saturating_mul(BLOCK)
+}
+
+/// After recovery: makes durable what was handed out, and removes what nothing needs.
+fn settle(io: &IoRef, dir: &Path, outcome: &Outcome) -> Result<()> {
+    if let Some((path, from, to)) = &outcome.unproved {
+        let file = io.open(path, OpenMode::ReadWrite)?;
+        write_again(file.as_ref(), *from, *to)?;
+        file.sync_all()?;
+    }
+    for path in &outcome.dead {
+        io.remove_file(path)?;
+    }
+    if !outcome.dead.is_empty() {
+        io.sync_dir(dir)?;
+    }
+    Ok(())
+}
+
+/// Writes the bytes of a file from … to over themselves. A sync alone would not do: after a failed sync the system may
+/// hold bytes that it takes for written and that the device does not have.
+fn write_again(file: &dyn File, from: u64, to: u64) -> Result<()> {
+    let mut at = from;
+    while at < to {
+        let len = usize::try_from(to - at).unwrap_or(usize::MAX).min(FRAME_PAYLOAD_MAX);
+        let bytes = file.read_exact_at(at, len)?;
+        at += length(file.write_all_at(at, bytes)?.len());
+    }
+    Ok(())
+}

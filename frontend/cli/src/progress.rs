@@ -46,7 +46,8 @@ impl Progress {
             bar.set_message(format!("{} {} rows", self.what, crate::size::count(rows)));
         } else if self.last_line.elapsed() >= PLAIN_LINE_EVERY {
             self.last_line = Instant::now();
-            let share = self.total.map(|total| format!(" ({} %)", done.saturating_mul(100) / total)).unwrap_or_default();
+            let share =
+                self.total.map(|total| format!(" ({} %)", done.saturating_mul(100) / total)).unwrap_or_default();
             let seconds = self.started.elapsed().as_secs();
             let (rows, bytes) = (crate::size::count(rows), crate::size::show(done));
             say(&format!("{}: {rows} rows, {bytes}{share} after {seconds} s", self.what));

@@ -128,7 +128,11 @@ mod tests {
 
     #[test]
     fn wide_characters_and_positions_past_the_end_are_no_trouble() {
-        check("SELECT '日本', x", 17, "error: no such column [42703]\n  |\n1 | SELECT '日本', x\n  |                ^\nhint: look again");
+        check(
+            "SELECT '日本', x",
+            17,
+            "error: no such column [42703]\n  |\n1 | SELECT '日本', x\n  |                ^\nhint: look again",
+        );
         check("x", 99, "error: no such column [42703]\n  |\n1 | x\n  |  ^\nhint: look again");
     }
 

@@ -151,7 +151,8 @@ fn sync_mode(text: &str) -> Result<SyncMode, String> {
         "none" => Ok(SyncMode::None),
         _ => {
             let millis = text.strip_suffix("ms").and_then(|n| n.trim().parse::<u64>().ok()).filter(|n| *n > 0);
-            let millis = millis.ok_or_else(|| format!("{text:?} is none of \"always\", \"none\", or a time such as \"100ms\""))?;
+            let millis = millis
+                .ok_or_else(|| format!("{text:?} is none of \"always\", \"none\", or a time such as \"100ms\""))?;
             Ok(SyncMode::Interval(Duration::from_millis(millis)))
         }
     }

@@ -29,7 +29,8 @@ pub fn parse(text: &str) -> Result<u64, String> {
     if !fraction.is_empty() {
         let thousandths: String = fraction.chars().chain("000".chars()).take(3).collect();
         let thousandths: u64 = thousandths.parse().map_err(|_| wrong())?;
-        bytes = bytes.checked_add(factor / 1_000 * thousandths + factor % 1_000 * thousandths / 1_000).ok_or_else(wrong)?;
+        bytes =
+            bytes.checked_add(factor / 1_000 * thousandths + factor % 1_000 * thousandths / 1_000).ok_or_else(wrong)?;
     }
     Ok(bytes)
 }
@@ -67,7 +68,9 @@ mod tests {
 
     #[test]
     fn amounts_are_read_as_written() {
-        for (text, bytes) in [("0", 0), ("1048576", 1 << 20), ("64MiB", 64 << 20), ("1.5 GB", 1_500_000_000), ("2g", 2 << 30)] {
+        for (text, bytes) in
+            [("0", 0), ("1048576", 1 << 20), ("64MiB", 64 << 20), ("1.5 GB", 1_500_000_000), ("2g", 2 << 30)]
+        {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
         for text in ["", "x", "1.2.3", "5 parsecs", "-1", "99999999999999999999", "999999999999 TiB"] {

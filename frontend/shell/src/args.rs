@@ -13,12 +13,12 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  omendb runs.omendb                                   open the shell, making the database if it is not there
+  omendb runs.omendb                       open the shell (a new database if absent)
   omendb runs.omendb -c 'SELECT count(*) FROM metrics'
   omendb --format csv -c \"SELECT * FROM 'flights.parquet' LIMIT 5\"
-  omendb runs.omendb -f schema.sql -f load.sql         run scripts, stop at the first error
-  echo 'SELECT 1' | omendb                             run what comes in; the database is in memory
-  omendb runs.omendb --read-only                       look at it while another process writes
+  omendb runs.omendb -f a.sql -f b.sql     run scripts, stop at the first error
+  echo 'SELECT 1' | omendb                 run what comes in, in memory
+  omendb runs.omendb --read-only           look while another process writes
 ";
 
 /// The OmenDB shell: SQL on a database directory, or in memory.
@@ -29,11 +29,11 @@ Examples:
     before_long_help = EXAMPLES,
     after_help = "`omendb completions SHELL` prints completions, `omendb man` the man page; \\? in the shell lists its commands.",
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// Database directory; made if it does not exist. Without one the database is in memory
     pub dir: Option<PathBuf>,
     /// Run this SQL (or one \command) and exit; may be repeated
-    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    #[arg(short = 'c', long = "command", value_name = "SQL", allow_hyphen_values = true)]
     pub commands: Vec<String>,
     /// Run this script and exit; `-` is standard input; may be repeated
     #[arg(short = 'f', long = "file", value_name = "FILE")]
@@ -63,7 +63,7 @@ pub struct Args {
 
 /// One `-c` or `-f`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Task {
+pub(crate) enum Task {
     /// SQL, or one backslash command.
     Command(String),
     /// A script; `-` is standard input.
@@ -75,7 +75,7 @@ impl Args {
     ///
     /// # Errors
     /// clap's, which knows how to print itself and its exit code (help and version are errors too).
-    pub fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+    pub(crate) fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
         let matches = Args::command().try_get_matches_from(arguments)?;
         let mut args = Args::from_arg_matches(&matches)?;
         args.tasks = tasks(&matches, &args);

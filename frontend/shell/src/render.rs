@@ -5,11 +5,11 @@ Every format streams: a result larger than memory can be written, and the first 
 table alone looks ahead, at most [`table::LOOK_AHEAD_ROWS`] rows, to know how wide its columns are.
 */
 
-pub mod delimited;
-pub mod json;
-pub mod markdown;
-pub mod table;
-pub mod vertical;
+pub(crate) mod delimited;
+pub(crate) mod json;
+pub(crate) mod markdown;
+pub(crate) mod table;
+pub(crate) mod vertical;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
@@ -19,7 +19,7 @@ use std::io::Write;
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// A table fitted to the terminal, types under names
     #[default]
     Table,
@@ -39,7 +39,7 @@ pub enum Format {
 
 /// What a format may take into account.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// Columns of the terminal; `None` away from one, where nothing is cut.
     pub width: Option<usize>,
     /// Most rows of a table that are shown; `None` for all.
@@ -48,17 +48,19 @@ pub struct Options {
     pub null: String,
     /// Whether "n rows" follows a table.
     pub footer: bool,
+    /// Whether types stand under the names of a table.
+    pub types: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { width: None, rows_max: None, null: "NULL".into(), footer: true }
+        Options { width: None, rows_max: None, null: "NULL".into(), footer: true, types: true }
     }
 }
 
 /// Why a result could not be written to its end.
 #[derive(Debug)]
-pub enum RenderError {
+pub(crate) enum RenderError {
     /// The query failed on the way.
     Sql(SqlError),
     /// The reader of our output went away, or the disk is full.
@@ -78,13 +80,13 @@ impl From<std::io::Error> for RenderError {
 }
 
 /// Batches of a result, or the error that ends it.
-pub type Batches<'a> = &'a mut dyn Iterator<Item = Result<RecordBatch, SqlError>>;
+pub(crate) type Batches<'a> = &'a mut dyn Iterator<Item = Result<RecordBatch, SqlError>>;
 
 /// Writes a whole result; gives the number of rows.
 ///
 /// # Errors
 /// The query's, or the output's; what was written before it stays written.
-pub fn render(
+pub(crate) fn render(
     format: Format,
     schema: &SchemaRef,
     rows: Batches<'_>,
@@ -104,9 +106,20 @@ pub fn render(
     Ok(count)
 }
 
+/// Whether a cell is NULL. A column of type NULL has no bits that say so, and a dictionary may hold NULL among its values.
+pub(crate) fn is_null(array: &ArrayRef, row: usize) -> bool {
+    match array.data_type() {
+        DataType::Null => true,
+        DataType::Dictionary(..) | DataType::RunEndEncoded(..) | DataType::Union(..) => {
+            array.slice(row, 1).logical_null_count() > 0
+        }
+        _ => array.is_null(row),
+    }
+}
+
 /// Appends the cell's text, or `null`.
 pub(crate) fn cell(array: &ArrayRef, row: usize, field: &FieldRef, null: &str, out: &mut String) {
-    if array.is_null(row) {
+    if is_null(array, row) {
         out.push_str(null);
     } else {
         text::format(array, row, field, out);

@@ -47,6 +47,11 @@ pub mod types;
 pub use database::{Database, OpenOptions};
 pub use datafusion::common::ScalarValue;
 pub use error::SqlError;
+pub use omendb_engine as engine;
+pub use omendb_engine::db::SyncMode;
 pub use running::CancelHandle;
 pub use script::{Split, split};
 pub use session::{Done, Names, Outcome, Prepared, Rows, Session};
+
+/// The version of the database directory's format that this release writes.
+pub const FORMAT_VERSION: u32 = 1;

@@ -5,14 +5,13 @@ CSV: NULL is an empty field, an empty text is `""`, so that a reader can tell th
 ends and backslashes are written `\t`, `\n`, `\r`, `\\`.
 */
 
-use super::{Batches, RenderError, as_u64, cell};
-use arrow::array::Array;
+use super::{Batches, RenderError, as_u64, cell, is_null};
 use arrow::datatypes::SchemaRef;
 use std::io::Write;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Comma-separated.
     Csv,
     /// Tab-separated.
@@ -45,7 +44,7 @@ pub(super) fn render(
                 if place > 0 {
                     line.push(separator);
                 }
-                if !array.is_null(row) {
+                if !is_null(array, row) {
                     value.clear();
                     cell(array, row, field, "", &mut value);
                     push(kind, &value, &mut line);

@@ -5,14 +5,14 @@ Numbers are bare, as PostgreSQL's `to_json` writes them; NaN and infinities, whi
 `true` and `false`, JSON columns are embedded as they are, everything else is a string of its text form.
 */
 
-use super::{Batches, RenderError, as_u64, cell, is_number};
-use arrow::array::{Array, ArrayRef};
+use super::{Batches, RenderError, as_u64, cell, is_null, is_number};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use std::io::Write;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// One array.
     Array,
     /// One object a line.
@@ -63,7 +63,7 @@ pub(super) fn render(
 }
 
 fn push(array: &ArrayRef, row: usize, field: &FieldRef, value: &mut String, out: &mut String) {
-    if array.is_null(row) {
+    if is_null(array, row) {
         out.push_str("null");
         return;
     }
@@ -71,7 +71,7 @@ fn push(array: &ArrayRef, row: usize, field: &FieldRef, value: &mut String, out:
     cell(array, row, field, "", value);
     let is_json = field.metadata().get("omendb.type").is_some_and(|t| t == "json");
     if *array.data_type() == DataType::Boolean {
-        out.push_str(if value == "t" { "true" } else { "false" });
+        out.push_str(if value.starts_with('t') { "true" } else { "false" });
     } else if is_json || is_number(array.data_type()) && value.ends_with(|c: char| c.is_ascii_digit()) {
         out.push_str(value);
     } else {

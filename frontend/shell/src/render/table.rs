@@ -26,7 +26,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
 /// Rows that are read before the first is written, to know the widths.
-pub const LOOK_AHEAD_ROWS: usize = 1_000;
+pub(crate) const LOOK_AHEAD_ROWS: usize = 1_000;
 
 /// Narrowest that a column is cut to before columns are left out.
 const COLUMN_WIDTH_MIN: usize = 8;
@@ -44,6 +44,13 @@ pub(super) fn render(
         Some(max) => cut_in_the_middle(schema, rows, options, max.max(2), out),
         None => every_row(schema, rows, options, out),
     }
+}
+
+/// How wide the table would be if nothing were cut.
+pub(crate) fn natural_width(schema: &SchemaRef, batches: &[RecordBatch], options: &Options) -> usize {
+    let rows = |batch: &RecordBatch| (0..batch.num_rows()).map(|row| cells(schema, batch, row, options)).collect();
+    let rows: Vec<Cells> = batches.iter().flat_map(|batch| -> Vec<Cells> { rows(batch) }).collect();
+    Layout::new(schema, rows.iter(), &Options { width: None, ..options.clone() }).width()
 }
 
 /// The first and the last rows, with a gap between when there are more than `max`.
@@ -156,6 +163,8 @@ struct Layout {
     hidden: usize,
     /// Whether a cell that is wider than its column is cut.
     cuts: bool,
+    /// Whether types stand under the names.
+    types: bool,
 }
 
 impl Layout {
@@ -164,7 +173,7 @@ impl Layout {
         for (place, field) in schema.fields().iter().enumerate() {
             let mut name = String::new();
             one_line(field.name(), &mut name);
-            let ty = text::type_name(field);
+            let ty = if options.types { text::type_name(field) } else { String::new() };
             let (width, right) = (name.width().max(ty.width()), is_number(field.data_type()));
             columns.push(Column { place: Some(place), name, ty, width, right });
         }
@@ -173,7 +182,7 @@ impl Layout {
                 column.width = column.width.max(cell.width());
             }
         }
-        let mut layout = Layout { columns, hidden: 0, cuts: false };
+        let mut layout = Layout { columns, hidden: 0, cuts: false, types: options.types };
         if let Some(width) = options.width {
             layout.fit(width);
         }
@@ -220,7 +229,9 @@ impl Layout {
     fn head(&self, out: &mut dyn Write) -> std::io::Result<()> {
         self.rule('┌', '┬', '┐', out)?;
         self.line(|c| c.name.clone(), out)?;
-        self.line(|c| c.ty.clone(), out)?;
+        if self.types {
+            self.line(|c| c.ty.clone(), out)?;
+        }
         self.rule('├', '┼', '┤', out)
     }
 
@@ -237,13 +248,7 @@ impl Layout {
         self.rule('└', '┴', '┘', out)
     }
 
-    fn summary(
-        &self,
-        count: u64,
-        shown: Option<u64>,
-        options: &Options,
-        out: &mut dyn Write,
-    ) -> std::io::Result<()> {
+    fn summary(&self, count: u64, shown: Option<u64>, options: &Options, out: &mut dyn Write) -> std::io::Result<()> {
         if !options.footer {
             return Ok(());
         }
@@ -337,7 +342,8 @@ mod tests {
     fn a_long_result_loses_its_middle_and_says_so() {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let batch = |from: i64| {
-            RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from_iter_values(from..from + 500))]).unwrap()
+            RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from_iter_values(from..from + 500))])
+                .unwrap()
         };
         let batches: Vec<_> = (0..10).map(|i| Ok(batch(i * 500))).collect();
         let mut out = Vec::new();

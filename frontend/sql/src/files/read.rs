@@ -34,7 +34,7 @@ impl TargetColumn {
 }
 
 /// How to read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ReadOptions {
     /// Threads that parse; one a core if 0.
     pub threads: usize,
@@ -43,12 +43,6 @@ pub struct ReadOptions {
     pub projected: bool,
     /// The types were sniffed, not declared: what does not fit them may be the sample's fault, and errors say so.
     pub types_sniffed: bool,
-}
-
-impl Default for ReadOptions {
-    fn default() -> Self {
-        ReadOptions { threads: 0, projected: false, types_sniffed: false }
-    }
 }
 
 /// What is done with a row that cannot be stored; an error ends the reading.

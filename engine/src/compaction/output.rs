@@ -1,0 +1,120 @@
+/*!
+Streams of rows into run files: what flushes, merges and bulk loads share.
+
+A run made here is nobody's until it is published: dropped before that, its file goes with it.
+*/
+
+use crate::cache::Cache;
+use crate::error::Result;
+use crate::io::IoRef;
+use crate::model::IndexChoice;
+use crate::run::{self, Layout, Run, RunMeta, RunOptions, RunSchema, RunWriter};
+use crate::scan::merge::RowStream;
+use crate::scan::tree::{RunFile, RunRef};
+use crate::types::{RunId, Seq};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Where runs are made, and their numbers.
+#[derive(Debug)]
+pub(crate) struct Output {
+    io: IoRef,
+    dir: PathBuf,
+    cache: Arc<Cache>,
+    index: IndexChoice,
+    run_bytes_max: u64,
+    next_run: AtomicU64,
+    written: AtomicU64,
+}
+
+/// How runs are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) layout: Layout,
+    pub(crate) level: u8,
+    /// The number of all rows, where that is one; it may be given later.
+    pub(crate) fixed_seq: Option<Seq>,
+    /// Encoder threads beside the caller's.
+    pub(crate) threads: usize,
+}
+
+impl Output {
+    pub(crate) fn new(
+        io: IoRef,
+        dir: PathBuf,
+        cache: Arc<Cache>,
+        index: IndexChoice,
+        run_bytes_max: u64,
+        next_run: u64,
+    ) -> Self {
+        let (next_run, written) = (AtomicU64::new(next_run), AtomicU64::new(0));
+        Output { io, dir, cache, index, run_bytes_max, next_run, written }
+    }
+
+    /// The next run's number.
+    pub(crate) fn next_run(&self) -> u64 {
+        self.next_run.load(Ordering::Acquire)
+    }
+
+    /// Bytes of all runs written so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// A run that the manifest names.
+    pub(crate) fn open(&self, meta: RunMeta, level: u8, fixed_seq: Option<Seq>) -> Result<Arc<RunRef>> {
+        self.open_as(meta, level, fixed_seq, false)
+    }
+
+    fn open_as(&self, meta: RunMeta, level: u8, fixed_seq: Option<Seq>, doomed: bool) -> Result<Arc<RunRef>> {
+        let file = RunFile::new(&self.io, run::file_path(&self.dir, meta.id), doomed);
+        let run = Run::open(&self.io, &self.dir, meta, &self.cache)?;
+        Ok(Arc::new(RunRef { run, level, fixed_seq, file }))
+    }
+
+    /// Writes all rows of `stream` into as many runs as their size asks for; none where there are no rows.
+    pub(crate) fn write(
+        &self,
+        schema: &RunSchema,
+        stream: &mut dyn RowStream,
+        shape: Shape,
+    ) -> Result<Vec<Arc<RunRef>>> {
+        let mut runs = Vec::new();
+        let mut writer: Option<RunWriter> = None;
+        while let Some(batch) = stream.next()? {
+            let mut open = match writer.take() {
+                Some(open) => open,
+                None => self.create(schema, shape)?,
+            };
+            open.write(&batch)?;
+            if open.bytes() >= self.run_bytes_max {
+                runs.push(self.finish(open, shape)?);
+            } else {
+                writer = Some(open);
+            }
+        }
+        if let Some(open) = writer {
+            runs.push(self.finish(open, shape)?);
+        }
+        Ok(runs)
+    }
+
+    fn create(&self, schema: &RunSchema, shape: Shape) -> Result<RunWriter> {
+        let id = RunId(self.next_run.fetch_add(1, Ordering::AcqRel));
+        let options = RunOptions {
+            layout: shape.layout,
+            index: self.index,
+            fixed_seq: shape.fixed_seq,
+            threads: shape.threads,
+            ..RunOptions::default()
+        };
+        RunWriter::create(&self.io, &self.dir, id, schema, options)
+    }
+
+    fn finish(&self, writer: RunWriter, shape: Shape) -> Result<Arc<RunRef>> {
+        let meta = writer.finish()?;
+        self.written.fetch_add(meta.bytes, Ordering::Relaxed);
+        self.open_as(meta, shape.level, shape.fixed_seq, true)
+    }
+}

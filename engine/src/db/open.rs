@@ -1,0 +1,231 @@
+/*!
+Opening a directory, for writing or for reading only.
+
+```text
+    OMENDB           what the directory is; written last when a database is made
+    LOCK             held by the one process that writes
+    CURRENT, manifest-*                which runs make up which tree
+    wal-*.log        what is not in runs yet
+    run-*.omen       rows
+```
+
+A writer takes the lock, and removes what a crash left behind: runs that the manifest does not name, half-made files.
+A reader takes no lock and writes nothing. It opens every run file at once, so that what a writer removes stays readable,
+and begins again when the database changed under it meanwhile. It sees the state as at open.
+*/
+
+use super::Options;
+use super::identity;
+use super::recover::{Recovered, Replay, hold_files, recover};
+use crate::cache::Cache;
+use crate::compaction::output::Output;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::{EntryKind, IoRef, Lock};
+use crate::manifest::{self, Edit, Manifest};
+use crate::run;
+use crate::txn::store::{Limits, Parts, Store};
+use crate::wal::{self, ReadOnly, Wal, WalOptions};
+use std::path::Path;
+use std::sync::Arc;
+
+const LOCK_FILE: &str = "LOCK";
+
+/// Bytes of a run at which the next one is begun.
+const RUN_BYTES_MAX: u64 = 1 << 30;
+
+/// How often a reader begins again because a writer changed the database meanwhile.
+const READ_ATTEMPTS_MAX: usize = 20;
+
+fn not_a_database(dir: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::NotADatabase, format!("{} is not an OmenDB database: {why}", dir.display()))
+}
+
+/// What a directory is.
+enum Found {
+    Database,
+    /// Absent, empty, or what a crash left of making a database.
+    Nothing,
+}
+
+/// Files that making a database leaves before the identity file is there.
+fn is_unfinished(name: &str) -> bool {
+    name == LOCK_FILE
+        || name == identity::FILE_UNFINISHED
+        || name.starts_with("CURRENT")
+        || name.starts_with("manifest-")
+        || (name.starts_with("wal-") && name.ends_with(".log"))
+}
+
+fn look(io: &IoRef, dir: &Path) -> Result<Found> {
+    match io.exists(dir)? {
+        None => return Ok(Found::Nothing),
+        Some(EntryKind::Dir) => {}
+        Some(_) => return Err(not_a_database(dir, "it is not a directory")),
+    }
+    let entries = io.list(dir)?;
+    if entries.iter().any(|entry| entry.name == identity::FILE) {
+        return Ok(Found::Database);
+    }
+    match entries.iter().find(|entry| !is_unfinished(&entry.name)) {
+        Some(other) => Err(not_a_database(dir, &format!("it holds other things, as {}", other.name))),
+        None => Ok(Found::Nothing),
+    }
+}
+
+fn limits(options: &Options) -> Limits {
+    let memory = options.memory_bytes.max(16 << 20);
+    let memtable_bytes = options.memtable_bytes.max(1 << 10);
+    let log_bytes = u64::try_from(memtable_bytes).unwrap_or(u64::MAX).saturating_mul(4).max(options.log_segment_bytes);
+    Limits {
+        memtable_bytes,
+        memtables_bytes: (memory / 4).max(memtable_bytes),
+        log_bytes,
+        buffer_bytes: memtable_bytes.min(memory / 16),
+        stage_bytes: memory / 5 * 2,
+        threads: options.threads.max(1),
+    }
+}
+
+/// An open database's store, and the lock that goes with it; a reader has none.
+pub(super) type Opened = (Arc<Store>, Option<Box<dyn Lock>>);
+
+/// Opens the database in `dir`, or makes one.
+pub(super) fn open(io: &IoRef, dir: &Path, options: &Options) -> Result<Opened> {
+    let found = look(io, dir)?;
+    if options.read_only {
+        return match found {
+            Found::Database => Ok((open_reader(io, dir, options)?, None)),
+            Found::Nothing => Err(not_a_database(dir, "it is empty or not there")),
+        };
+    }
+    if matches!(found, Found::Nothing) {
+        if !options.create {
+            return Err(not_a_database(dir, "it is empty or not there"));
+        }
+        io.create_dir_all(dir)?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            io.sync_dir(parent)?;
+        }
+    }
+    let lock = io.lock(&dir.join(LOCK_FILE))?;
+    // Looked at again: another process may have made it since.
+    if matches!(look(io, dir)?, Found::Nothing) {
+        make(io, dir)?;
+    }
+    Ok((open_writer(io, dir, options)?, Some(lock)))
+}
+
+/// Makes an empty database.
+fn make(io: &IoRef, dir: &Path) -> Result<()> {
+    for entry in io.list(dir)?.iter().filter(|entry| entry.name != LOCK_FILE) {
+        io.remove_file(&dir.join(&entry.name))?;
+    }
+    let id = u128::from(io.random_u64()) << 64 | u128::from(io.random_u64());
+    let id = id.to_be_bytes();
+    let mut manifest = Manifest::create(io, dir, id)?;
+    manifest.close()?;
+    identity::write(io, dir, id)
+}
+
+fn check_id(dir: &Path, id: [u8; 16], manifest_id: [u8; 16]) -> Result<()> {
+    match id == manifest_id {
+        true => Ok(()),
+        false => Err(Error::corruption("the manifest is of another database").at(dir, None)),
+    }
+}
+
+fn output(io: &IoRef, dir: &Path, options: &Options, cache: &Arc<Cache>, state: &manifest::State) -> Output {
+    let next_run = state.next_run_id.max(1);
+    Output::new(Arc::clone(io), dir.to_owned(), Arc::clone(cache), options.index, RUN_BYTES_MAX, next_run)
+}
+
+fn parts(io: &IoRef, dir: &Path, options: &Options, cache: Arc<Cache>, output: Output, recovered: Recovered) -> Parts {
+    Parts {
+        io: Arc::clone(io),
+        dir: dir.to_owned(),
+        limits: limits(options),
+        cache,
+        output,
+        log: None,
+        manifest: None,
+        view: recovered.view,
+        next_id: recovered.next_id,
+        next_mem: 1 << 32,
+        loads: recovered.loads,
+    }
+}
+
+fn open_writer(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> {
+    let id = identity::read(io, dir)?;
+    let (mut manifest, state) = Manifest::open(io, dir)?;
+    check_id(dir, id, manifest.database_id())?;
+    let cache = Cache::new(options.cache_bytes);
+    let output = output(io, dir, options, &cache, &state);
+    let mut replay = Replay::new(&state);
+    let log_options = WalOptions { segment_bytes: options.log_segment_bytes, sync: options.sync };
+    let mut take = |end, bytes: &[u8]| replay.take(end, bytes);
+    let (log, _) = Wal::open(io, dir, id, log_options, state.wal_released_to, &mut take)?;
+    let recovered = recover(&state, replay, &output)?;
+    if !recovered.orphans.is_empty() {
+        manifest.apply(Edit { drop_storages: recovered.orphans.clone(), ..Edit::default() })?;
+    }
+    remove_orphans(io, dir, manifest.state())?;
+    let parts = parts(io, dir, options, cache, output, recovered);
+    Ok(Store::new(Parts { log: Some(log), manifest: Some(manifest), ..parts }))
+}
+
+/// Removes run files that the manifest does not name, and half-made files.
+fn remove_orphans(io: &IoRef, dir: &Path, state: &manifest::State) -> Result<()> {
+    for entry in io.list(dir)? {
+        let orphan = match run::parse_file_name(&entry.name) {
+            Some(id) => state.run(id).is_none(),
+            None => entry.name == identity::FILE_UNFINISHED,
+        };
+        if orphan && entry.kind == EntryKind::File {
+            io.remove_file(&dir.join(&entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn open_reader(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> {
+    let id = identity::read(io, dir)?;
+    let mut last = None;
+    for _ in 0..READ_ATTEMPTS_MAX {
+        let before = Manifest::open_read_only(io, dir);
+        let (state, manifest_id) = match before {
+            Ok(before) => before,
+            Err(error) => {
+                // A new manifest may have taken the place of the one that was named.
+                last = Some(error);
+                continue;
+            }
+        };
+        check_id(dir, id, manifest_id)?;
+        let attempt = read(io, dir, options, id, &state);
+        // What was read belongs together if nothing has changed since.
+        let unchanged = Manifest::open_read_only(io, dir).is_ok_and(|(now, _)| now == state);
+        match attempt {
+            Ok(store) if unchanged => return Ok(store),
+            Ok(_) => {}
+            Err(error) if unchanged && error.kind() != ErrorKind::Corruption => return Err(error),
+            Err(error) => last = Some(error),
+        }
+    }
+    let busy = || Error::new(ErrorKind::Io, "the database changed faster than it could be opened for reading");
+    Err(last.unwrap_or_else(busy))
+}
+
+fn read(io: &IoRef, dir: &Path, options: &Options, id: [u8; 16], state: &manifest::State) -> Result<Arc<Store>> {
+    let cache = Cache::new(options.cache_bytes);
+    let output = output(io, dir, options, &cache, state);
+    let mut replay = Replay::new(state);
+    let mut take = |end, bytes: &[u8]| replay.take(end, bytes);
+    match wal::open_read_only(io, dir, id, state.wal_released_to, &mut take)? {
+        ReadOnly::Complete(_) => {}
+        ReadOnly::Overtaken(error) => return Err(error),
+    }
+    let recovered = recover(state, replay, &output)?;
+    hold_files(&recovered.view.trees)?;
+    Ok(Store::new(parts(io, dir, options, cache, output, recovered)))
+}

@@ -1,0 +1,210 @@
+/*!
+From what a manifest and a log say to trees and a catalog: the common part of opening for writing and for reading.
+
+Records of the log go into memtables again, but for those whose rows lie in runs already. Where runs were published
+between two records of a table, the records before and after go into different memtables, so that age stays the order of
+sources.
+*/
+
+use crate::compaction::output::Output;
+use crate::error::{Error, Result};
+use crate::key::{KeyRange, KeySchema};
+use crate::manifest::{self, LoadRecord, StorageState};
+use crate::run::RunSchema;
+use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source, Tree};
+use crate::scan::{Scan, ScanRequest};
+use crate::txn::catalog::{Catalog, CatalogLoader, SystemTables};
+use crate::txn::record;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::store::{Shared, Storage, Trees, View};
+use crate::types::{ColumnId, Seq, StorageId, TableDef, Value};
+use crate::wal::Lsn;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The rows of one storage that the log has and no run.
+#[derive(Debug, Default)]
+struct Tail {
+    /// Numbers of commits that published runs and that records may lie before, ascending.
+    boundaries: Vec<Seq>,
+    flushed: Seq,
+    /// By how many boundaries lie before them.
+    mems: BTreeMap<usize, Arc<Mem>>,
+    last_commit: Seq,
+}
+
+/// Takes the records of the log.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    tails: BTreeMap<StorageId, Tail>,
+    /// Where the next record begins.
+    position: Lsn,
+    pub(crate) last_seq: Seq,
+    pub(crate) next_mem: u64,
+}
+
+fn boundaries(state: &StorageState) -> Vec<Seq> {
+    let upper = state.runs.iter().filter(|run| run.level != LAST_LEVEL);
+    let mut seqs: Vec<Seq> = upper.filter_map(|run| run.fixed_seq).filter(|seq| *seq > state.flushed_seq).collect();
+    seqs.sort_unstable();
+    seqs.dedup();
+    seqs
+}
+
+impl Replay {
+    pub(crate) fn new(state: &manifest::State) -> Replay {
+        let tail = |state: &StorageState| Tail {
+            boundaries: boundaries(state),
+            flushed: state.flushed_seq,
+            ..Tail::default()
+        };
+        let tails = state.storages.iter().map(|(id, state)| (*id, tail(state))).collect();
+        let newest = state.storages.values().flat_map(|storage| &storage.runs).map(manifest::RunEntry::max_seq).max();
+        let last_seq = state.last_seq.max(newest.unwrap_or(0));
+        Replay { tails, position: state.wal_released_to, last_seq, next_mem: 1 }
+    }
+
+    /// Takes the record that ends at `end`.
+    pub(crate) fn take(&mut self, end: Lsn, bytes: &[u8]) -> Result<()> {
+        let start = std::mem::replace(&mut self.position, end);
+        let record = record::decode(bytes)?;
+        self.last_seq = self.last_seq.max(record.seq);
+        for operation in record.operations {
+            let tail = self.tails.entry(operation.storage).or_default();
+            tail.last_commit = tail.last_commit.max(record.seq);
+            if record.seq <= tail.flushed {
+                continue;
+            }
+            let place = tail.boundaries.partition_point(|seq| *seq < record.seq);
+            let next_mem = &mut self.next_mem;
+            let mem = tail.mems.entry(place).or_insert_with(|| {
+                *next_mem += 1;
+                Mem::new(*next_mem)
+            });
+            mem.needs(start);
+            mem.table.insert(operation.key, record.seq, operation.kind, operation.row);
+        }
+        Ok(())
+    }
+
+    fn fresh_mem(&mut self) -> Arc<Mem> {
+        self.next_mem += 1;
+        Mem::new(self.next_mem)
+    }
+}
+
+/// What was recovered.
+pub(crate) struct Recovered {
+    pub(crate) view: View,
+    pub(crate) next_id: u64,
+    pub(crate) loads: BTreeMap<StorageId, Vec<LoadRecord>>,
+    /// Storages that no table has any more.
+    pub(crate) orphans: Vec<StorageId>,
+}
+
+/// Builds trees and catalog.
+pub(crate) fn recover(state: &manifest::State, mut replay: Replay, output: &Output) -> Result<Recovered> {
+    let system = SystemTables::new();
+    let mut trees = Trees::new();
+    for table in system.all() {
+        trees.insert(table.storage, storage(table, state, &mut replay, output)?);
+    }
+    let (catalog, next_id) = load_catalog(&system, &trees, replay.last_seq)?;
+    for table in catalog.tables() {
+        trees.insert(table.storage, storage(table, state, &mut replay, output)?);
+    }
+    let known = |id: &&StorageId| !trees.contains_key(id);
+    let orphans = state.storages.keys().filter(known).copied().collect();
+    let loads = state.storages.iter().map(|(id, storage)| (*id, storage.loads.clone())).collect();
+    let view = View { seq: replay.last_seq, catalog: Arc::new(catalog), trees: Arc::new(trees) };
+    Ok(Recovered { view, next_id, loads, orphans })
+}
+
+/// One storage out of its runs and its tail.
+fn storage(table: &TableDef, state: &manifest::State, replay: &mut Replay, output: &Output) -> Result<Storage> {
+    let empty = StorageState::default();
+    let stored = state.storages.get(&table.storage).unwrap_or(&empty);
+    let tail = replay.tails.remove(&table.storage).unwrap_or_default();
+    let mut runs: Vec<Arc<RunRef>> = Vec::with_capacity(stored.runs.len());
+    for entry in &stored.runs {
+        runs.push(output.open(entry.meta.clone(), entry.level, entry.fixed_seq)?);
+    }
+    let (last, upper): (Vec<_>, Vec<_>) = runs.iter().cloned().partition(|run| run.level == LAST_LEVEL);
+    let mut mems = tail.mems;
+    // Only records behind all boundaries are newer than all runs.
+    let active = mems.remove(&tail.boundaries.len()).unwrap_or_else(|| replay.fresh_mem());
+    let mut sources: Vec<(Seq, Source)> = upper.into_iter().map(|run| (run.max_seq(), Source::Run(run))).collect();
+    sources.extend(mems.into_values().map(|mem| (mem.table.max_seq(), Source::Mem(mem))));
+    sources.sort_by_key(|(seq, _)| Reverse(*seq));
+    let mut tree = Tree {
+        schema: Arc::new(RunSchema::of(table)?),
+        active,
+        upper: sources.into_iter().map(|(_, source)| source).collect(),
+        last: Vec::new(),
+    };
+    tree.add_last(last);
+    let next_row_id = match table.has_hidden_key() {
+        true => next_row_id(table, &tree, stored)?,
+        false => 1,
+    };
+    let newest_run = runs.iter().map(|run| run.max_seq()).max().unwrap_or(0);
+    let shared = Shared::new(next_row_id, tail.last_commit.max(newest_run));
+    Ok(Storage { tree: Arc::new(tree), shared })
+}
+
+/// The first row id that nobody has had: what the manifest knows, and what the log has given out since.
+fn next_row_id(table: &TableDef, tree: &Tree, stored: &StorageState) -> Result<i64> {
+    let mut next = i64::try_from(stored.next_row_id).map_err(|_| Error::corruption("a row id passes 2^63"))?;
+    let keys = KeySchema::of(table)?;
+    for mem in tree.mems() {
+        let last = mem.table.range(&KeyRange::all(), Seq::MAX, true).next();
+        let Some(last) = last else { continue };
+        if let [Value::Int(id)] = keys.decode(last.key())?.as_slice() {
+            next = next.max(id.saturating_add(1));
+        }
+    }
+    Ok(next)
+}
+
+fn load_catalog(system: &SystemTables, trees: &Trees, seq: Seq) -> Result<(Catalog, u64)> {
+    let view = View { seq, catalog: Arc::default(), trees: Arc::new(trees.clone()) };
+    let snapshot = Snapshot::new(view);
+    let mut loader = CatalogLoader::default();
+    for values in rows(&snapshot, &system.columns)? {
+        loader.column(&values)?;
+    }
+    for values in rows(&snapshot, &system.tables)? {
+        loader.table(values);
+    }
+    for values in rows(&snapshot, &system.counters)? {
+        loader.counter(&values)?;
+    }
+    loader.finish()
+}
+
+/// All rows of a small table as values.
+fn rows(snapshot: &Snapshot, table: &TableDef) -> Result<Vec<Vec<Value>>> {
+    let projection: Vec<ColumnId> = table.column_ids();
+    let scan: Scan = snapshot.scan(table, ScanRequest { projection, ..ScanRequest::default() })?;
+    let mut out = Vec::new();
+    for batch in scan {
+        let batch = batch?;
+        for row in 0..batch.num_rows() {
+            let columns = batch.columns().iter().zip(&table.columns);
+            let value = |(array, column): (&arrow::array::ArrayRef, &crate::types::ColumnDef)| {
+                crate::column::value_at(array.as_ref(), row, column.ty)
+            };
+            out.push(columns.map(value).collect::<Result<Vec<_>>>()?);
+        }
+    }
+    Ok(out)
+}
+
+/// Opens every file, so that it stays readable when it is removed.
+pub(crate) fn hold_files(trees: &Trees) -> Result<()> {
+    for run in trees.values().flat_map(|storage| storage.tree.runs()) {
+        run.run.slices()?;
+    }
+    Ok(())
+}

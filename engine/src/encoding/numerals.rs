@@ -1,0 +1,242 @@
+/*!
+Strings of one length as numbers: codes, digits, hex, dates.
+
+```text
+    +------------+-------------------------------------+--------------------------------------------+
+    | length: 1 B| for each position: least byte, 1 B; | for each group of positions: the strings'  |
+    | 1 to 64    | greatest byte above it, 1 B         | numbers, as integers                       |
+    +------------+-------------------------------------+--------------------------------------------+
+    a position's radix is the second byte + 1; its digit is the string's byte − least
+    least 0xff stands for lower-case hex digits: radix 16
+    positions make one group, first to last, while the product of their radixes is at most 2^62
+    a group's number is its digits, the first one the most significant
+```
+
+An airport's code of three letters takes 15 bits instead of 24, 32 hex digits 16 bytes, and a separator that never varies
+nothing. Positions that hold decimal digits always have radix 10: so `"00000099"` and `"00000100"` are neighbours, and ids
+that count up are a line.
+*/
+
+use super::cursor::{Cursor, bit_width, low_byte};
+use super::integers::{Integers, Plan};
+use crate::error::{Error, Result};
+use crate::limits::SLICE_ROWS_MAX;
+
+/// The most positions; longer strings are rarely of one length.
+const LENGTH_MAX: usize = 64;
+/// The most that a group's number can be, so that it is never negative.
+const NUMBER_MAX: u64 = 1 << 62;
+
+/// What the strings have at one position.
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    least: u8,
+    above: u8,
+}
+
+impl Position {
+    /// No byte is above 0xff, so a position that varies cannot have it for its least.
+    const HEX: Position = Position { least: 0xff, above: 15 };
+
+    fn radix(self) -> u64 {
+        u64::from(self.above) + 1
+    }
+
+    fn is_hex(self) -> bool {
+        self.least == Self::HEX.least && self.above == Self::HEX.above
+    }
+
+    /// The byte that a digit stands for.
+    #[inline]
+    fn byte(self, digit: u8) -> u8 {
+        match digit {
+            10.. if self.is_hex() => (b'a' - 10).wrapping_add(digit),
+            _ if self.is_hex() => b'0' + digit,
+            _ => self.least.wrapping_add(digit),
+        }
+    }
+
+    /// The digit that a byte is.
+    #[inline]
+    fn digit(self, byte: u8) -> u8 {
+        match byte {
+            b'a'.. if self.is_hex() => byte.wrapping_sub(b'a' - 10),
+            _ if self.is_hex() => byte.wrapping_sub(b'0'),
+            _ => byte.wrapping_sub(self.least),
+        }
+    }
+}
+
+/// Strings as numbers, read in place.
+#[derive(Debug, Clone)]
+pub(super) struct Numerals<'a> {
+    positions: Vec<Position>,
+    groups: Vec<(usize, Integers<'a>)>,
+}
+
+impl<'a> Numerals<'a> {
+    /// Takes `count` strings off the cursor.
+    pub(super) fn open(cursor: &mut Cursor<'a>, count: usize) -> Result<Self> {
+        let length = usize::from(cursor.byte()?);
+        if length == 0 || length > LENGTH_MAX {
+            return Err(Error::corruption(format!("numerals of {length} positions")));
+        }
+        let (pairs, _) = cursor.take(2 * length)?.as_chunks::<2>();
+        let positions: Vec<Position> =
+            pairs.iter().map(|[least, above]| Position { least: *least, above: *above }).collect();
+        let groups = groups_of(&positions)
+            .into_iter()
+            .map(|length| Ok((length, Integers::open(cursor, count)?)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Numerals { positions, groups })
+    }
+
+    /// Bytes of each string.
+    pub(super) fn length(&self) -> usize {
+        self.positions.len()
+    }
+
+    /// Appends the string at `index`.
+    pub(super) fn get(&self, index: usize, out: &mut Vec<u8>) {
+        let start = out.len();
+        let mut end = start;
+        out.resize(start + self.length(), 0);
+        for (length, integers) in &self.groups {
+            let mut number = integers.get(index).cast_unsigned();
+            let positions = self.positions.get(end - start..).unwrap_or_default().iter().take(*length);
+            let bytes = out.get_mut(end..).unwrap_or_default().iter_mut().take(*length);
+            for (to, position) in bytes.zip(positions).rev() {
+                *to = position.byte(low_byte(number % position.radix()));
+                number /= position.radix();
+            }
+            end += length;
+        }
+    }
+
+    /// Writes the strings from `start` on into the last bytes of each `stride` bytes of `out`.
+    /// Position by position, because all strings share a position's radix.
+    pub(super) fn decode(&self, start: usize, out: &mut [u8], stride: usize) {
+        let before = stride.saturating_sub(self.length());
+        let mut raw = [0i64; SLICE_ROWS_MAX];
+        let raw = raw.get_mut(..(out.len() / stride.max(1)).min(SLICE_ROWS_MAX)).unwrap_or_default();
+        let mut first = 0;
+        for (length, integers) in &self.groups {
+            integers.decode(start, raw);
+            for at in (first..first + length).rev() {
+                let Some(position) = self.positions.get(at) else { continue };
+                let bytes = out.iter_mut().skip(before + at).step_by(stride.max(1));
+                match position.radix() {
+                    1 => bytes.for_each(|to| *to = position.least),
+                    10 => digits(bytes, raw, *position, |number| (number / 10, number % 10)),
+                    16 => digits(bytes, raw, *position, |number| (number / 16, number % 16)),
+                    26 => digits(bytes, raw, *position, |number| (number / 26, number % 26)),
+                    radix => digits(bytes, raw, *position, |number| (number / radix, number % radix)),
+                }
+            }
+            first += length;
+        }
+    }
+}
+
+/// Splits the last digit off each number.
+#[inline]
+fn digits<'b>(
+    bytes: impl Iterator<Item = &'b mut u8>,
+    numbers: &mut [i64],
+    position: Position,
+    split: impl Fn(u64) -> (u64, u64),
+) {
+    for (to, number) in bytes.zip(numbers) {
+        let (rest, digit) = split(number.cast_unsigned());
+        *to = position.byte(low_byte(digit));
+        *number = rest.cast_signed();
+    }
+}
+
+/// How many positions each group has.
+fn groups_of(positions: &[Position]) -> Vec<usize> {
+    let (mut groups, mut length, mut product) = (Vec::new(), 0, 1u64);
+    for position in positions {
+        match product.checked_mul(position.radix()).filter(|product| *product <= NUMBER_MAX) {
+            Some(larger) => product = larger,
+            None => {
+                groups.push(length);
+                (length, product) = (0, position.radix());
+            }
+        }
+        length += 1;
+    }
+    groups.push(length);
+    groups
+}
+
+/// Numerals about to be written.
+#[derive(Debug)]
+pub(super) struct NumeralsPlan {
+    positions: Vec<Position>,
+    groups: Vec<(Vec<i64>, Plan)>,
+}
+
+impl NumeralsPlan {
+    /// How to write `strings`, all of `length` bytes, as numbers; nothing where that would save little.
+    pub(super) fn of(strings: &[&[u8]], length: usize) -> Option<NumeralsPlan> {
+        if length == 0 || length > LENGTH_MAX || strings.len() < 2 {
+            return None;
+        }
+        let positions = positions_of(strings, length);
+        let bits: u32 = positions.iter().map(|position| bit_width(u64::from(position.above))).sum();
+        if bits as usize * 16 > length * 8 * 15 {
+            return None;
+        }
+        let mut groups = Vec::new();
+        let mut first = 0;
+        for length in groups_of(&positions) {
+            let numbers: Vec<i64> =
+                strings.iter().map(|string| number(string, &positions, first..first + length)).collect();
+            let plan = Plan::of(&numbers);
+            groups.push((numbers, plan));
+            first += length;
+        }
+        Some(NumeralsPlan { positions, groups })
+    }
+
+    /// Bytes that [`NumeralsPlan::write`] appends.
+    pub(super) fn bytes(&self) -> usize {
+        1 + 2 * self.positions.len() + self.groups.iter().map(|(_, plan)| plan.bytes()).sum::<usize>()
+    }
+
+    /// Appends the strings that the plan was made of.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.push(low_byte(self.positions.len() as u64));
+        for position in &self.positions {
+            out.extend_from_slice(&[position.least, position.above]);
+        }
+        self.groups.iter().for_each(|(numbers, plan)| plan.write(numbers, out));
+    }
+}
+
+fn number(string: &[u8], positions: &[Position], group: std::ops::Range<usize>) -> i64 {
+    let digits = string.get(group.clone()).unwrap_or_default().iter().zip(positions.get(group).unwrap_or_default());
+    let number = digits.fold(0u64, |number, (byte, position)| {
+        number.wrapping_mul(position.radix()).wrapping_add(u64::from(position.digit(*byte)))
+    });
+    number.cast_signed()
+}
+
+fn positions_of(strings: &[&[u8]], length: usize) -> Vec<Position> {
+    let mut seen = vec![(u8::MAX, u8::MIN, true); length];
+    for string in strings {
+        for ((low, high, hex), byte) in seen.iter_mut().zip(*string) {
+            *low = (*low).min(*byte);
+            *high = (*high).max(*byte);
+            *hex &= matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        }
+    }
+    let position = |(low, high, hex): (u8, u8, bool)| match high.saturating_sub(low) {
+        0 => Position { least: low, above: 0 },
+        _ if low >= b'0' && high <= b'9' => Position { least: b'0', above: 9 },
+        16.. if hex => Position::HEX,
+        above => Position { least: low, above },
+    };
+    seen.into_iter().map(position).collect()
+}

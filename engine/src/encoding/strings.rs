@@ -1,0 +1,350 @@
+/*!
+Byte strings: text, bytes, and the sixteen bytes of intervals and UUIDs.
+
+```text
+    +-------+------------------+-----------------+---------------------+--------------+
+    | shape | common prefix    | symbol table    | lengths             | data         |
+    | 1 B   | varint and bytes | shape 2 only    |                     |              |
+    +-------+------------------+-----------------+---------------------+--------------+
+    shape 0, fixed      every string has the same stored length: a varint; no offsets
+    shape 1, plain      where each string ends in the data: integers
+    shape 2, symbols    the same, and the data are compressed with the symbol table
+    shape 3, numerals   `numerals` in place of lengths and data
+    string(i) = prefix + what is stored of i
+```
+
+Strings that are all the same are a prefix and nothing else. Offsets of strings of similar length are a line with a small
+residual, so they cost bits, not bytes.
+*/
+
+use super::Encoding;
+use super::cursor::{Cursor, put_varint, varint_len};
+use super::integers::{Integers, Plan};
+use super::numerals::{Numerals, NumeralsPlan};
+use super::symbols::{Compressed, Symbols, TRAIN_BYTES_MIN, Table, Trainer};
+use crate::column::Spans;
+use crate::error::{Error, Result};
+use crate::limits::{SLICE_ROWS_MAX, VALUE_BYTES_MAX};
+use std::borrow::Cow;
+use std::ops::Range;
+
+const FIXED: u8 = 0;
+const PLAIN: u8 = 1;
+const SYMBOLS: u8 = 2;
+const NUMERALS: u8 = 3;
+
+/// Byte strings, read in place.
+#[derive(Debug, Clone)]
+pub(super) struct Strings<'a> {
+    count: usize,
+    prefix: &'a [u8],
+    stored: Stored<'a>,
+}
+
+/// What is stored of each string after the prefix.
+#[derive(Debug, Clone)]
+enum Stored<'a> {
+    Fixed { length: usize, data: &'a [u8] },
+    Plain { ends: Integers<'a>, data: &'a [u8] },
+    Symbols { table: Symbols<'a>, ends: Integers<'a>, data: &'a [u8] },
+    Numerals(Numerals<'a>),
+}
+
+/// A stretch of strings, ready to be appended to a column.
+#[derive(Debug)]
+pub(super) struct Stretch<'a> {
+    data: Cow<'a, [u8]>,
+    ends: Vec<usize>,
+}
+
+impl Stretch<'_> {
+    /// The strings, borrowed.
+    pub(super) fn spans(&self) -> Spans<'_> {
+        Spans { data: &self.data, ends: &self.ends }
+    }
+}
+
+impl<'a> Strings<'a> {
+    /// Takes `count` strings off the cursor.
+    ///
+    /// # Errors
+    /// `Corruption` when the bytes cannot be `count` strings.
+    pub(super) fn open(cursor: &mut Cursor<'a>, count: usize) -> Result<Self> {
+        let shape = cursor.byte()?;
+        let prefix = cursor.count(VALUE_BYTES_MAX, "bytes of a common prefix")?;
+        let prefix = cursor.take(prefix)?;
+        let stored = match shape {
+            FIXED => {
+                let length = cursor.count(VALUE_BYTES_MAX, "bytes of a string")?;
+                Stored::Fixed { length, data: cursor.take(length * count)? }
+            }
+            PLAIN => {
+                let (ends, data) = open_data(cursor, count)?;
+                Stored::Plain { ends, data }
+            }
+            SYMBOLS => {
+                let table = Symbols::open(cursor)?;
+                let (ends, data) = open_data(cursor, count)?;
+                Stored::Symbols { table, ends, data }
+            }
+            NUMERALS => Stored::Numerals(Numerals::open(cursor, count)?),
+            _ => return Err(Error::corruption(format!("strings of unknown shape {shape}"))),
+        };
+        Ok(Strings { count, prefix, stored })
+    }
+
+    /// The one string that all are, where they are one.
+    pub(super) fn constant(&self) -> Option<&'a [u8]> {
+        matches!(self.stored, Stored::Fixed { length: 0, .. }).then_some(self.prefix)
+    }
+
+    /// How they are laid out.
+    pub(super) fn encoding(&self) -> Encoding {
+        match self.stored {
+            Stored::Fixed { length: 0, .. } => Encoding::Constant,
+            Stored::Fixed { .. } => Encoding::Fixed,
+            Stored::Plain { .. } => Encoding::Plain,
+            Stored::Symbols { .. } => Encoding::Symbols,
+            Stored::Numerals(_) => Encoding::Numerals,
+        }
+    }
+
+    /// How many strings.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The string at `index`, which must be below the count.
+    pub(super) fn get(&self, index: usize) -> Result<Cow<'a, [u8]>> {
+        let stored = match &self.stored {
+            Stored::Fixed { length, data } => cut(data, index * length, (index + 1) * length)?,
+            Stored::Plain { ends, data } | Stored::Symbols { ends, data, .. } => {
+                let start = if index == 0 { 0 } else { offset(ends.get(index - 1))? };
+                cut(data, start, offset(ends.get(index))?)?
+            }
+            Stored::Numerals(_) => &[],
+        };
+        let mut out = match &self.stored {
+            Stored::Fixed { .. } | Stored::Plain { .. } if self.prefix.is_empty() => return Ok(Cow::Borrowed(stored)),
+            _ => self.prefix.to_vec(),
+        };
+        match &self.stored {
+            Stored::Fixed { .. } | Stored::Plain { .. } => out.extend_from_slice(stored),
+            Stored::Symbols { table, .. } => table.expand(stored, &mut out)?,
+            Stored::Numerals(numerals) => numerals.get(index, &mut out),
+        }
+        Ok(Cow::Owned(out))
+    }
+
+    /// The strings of `rows`, which must be below the count.
+    pub(super) fn stretch(&self, rows: Range<usize>) -> Result<Stretch<'a>> {
+        match &self.stored {
+            Stored::Fixed { length, data } => {
+                let bounds: Vec<usize> = (rows.start..=rows.end).map(|row| row * length).collect();
+                self.copied(data, &bounds)
+            }
+            Stored::Plain { ends, data } => self.copied(data, &bounds_of(ends, &rows)?),
+            Stored::Symbols { table, ends, data } => self.expanded(table, data, &bounds_of(ends, &rows)?),
+            Stored::Numerals(numerals) => Ok(self.written(numerals, &rows)),
+        }
+    }
+
+    /// Strings stored as they are: borrowed where there is no prefix to be put before each.
+    fn copied(&self, data: &'a [u8], bounds: &[usize]) -> Result<Stretch<'a>> {
+        let first = bounds.first().copied().unwrap_or(0);
+        if self.prefix.is_empty() {
+            let ends = bounds.iter().skip(1).map(|end| end.wrapping_sub(first)).collect();
+            return Ok(Stretch {
+                data: Cow::Borrowed(cut(data, first, bounds.last().copied().unwrap_or(first))?),
+                ends,
+            });
+        }
+        self.prefixed(data, bounds)
+    }
+
+    fn prefixed(&self, data: &'a [u8], bounds: &[usize]) -> Result<Stretch<'a>> {
+        let mut out = Vec::with_capacity(bounds.len() * self.prefix.len() + data.len());
+        let mut ends = Vec::with_capacity(bounds.len());
+        for pair in bounds.windows(2) {
+            let &[start, end] = pair else { continue };
+            out.extend_from_slice(self.prefix);
+            out.extend_from_slice(cut(data, start, end)?);
+            ends.push(out.len());
+        }
+        Ok(Stretch { data: Cow::Owned(out), ends })
+    }
+
+    fn expanded(&self, symbols: &Symbols<'a>, data: &'a [u8], bounds: &[usize]) -> Result<Stretch<'a>> {
+        let table = symbols.spread();
+        let (first, last) = (bounds.first().copied().unwrap_or(0), bounds.last().copied().unwrap_or(0));
+        let room = Table::room(cut(data, first, last)?.len());
+        let mut out = vec![0; bounds.len() * self.prefix.len() + room];
+        let mut ends = Vec::with_capacity(bounds.len());
+        let mut at = 0;
+        for pair in bounds.windows(2) {
+            let &[start, end] = pair else { continue };
+            if let Some(to) = out.get_mut(at..at + self.prefix.len()) {
+                to.copy_from_slice(self.prefix);
+            }
+            at = table.expand(cut(data, start, end)?, &mut out, at + self.prefix.len())?;
+            ends.push(at);
+        }
+        out.truncate(at);
+        Ok(Stretch { data: Cow::Owned(out), ends })
+    }
+
+    fn written(&self, numerals: &Numerals<'a>, rows: &Range<usize>) -> Stretch<'a> {
+        let stride = self.prefix.len() + numerals.length();
+        let mut out = vec![0; rows.len() * stride];
+        if !self.prefix.is_empty() {
+            for string in out.chunks_exact_mut(stride) {
+                string.iter_mut().zip(self.prefix).for_each(|(to, from)| *to = *from);
+            }
+        }
+        numerals.decode(rows.start, &mut out, stride);
+        Stretch { data: Cow::Owned(out), ends: (1..=rows.len()).map(|row| row * stride).collect() }
+    }
+}
+
+fn open_data<'a>(cursor: &mut Cursor<'a>, count: usize) -> Result<(Integers<'a>, &'a [u8])> {
+    let ends = Integers::open(cursor, count)?;
+    let bytes = if count == 0 { 0 } else { offset(ends.get(count - 1))? };
+    Ok((ends, cursor.take(bytes)?))
+}
+
+/// Where the strings of `rows` lie in the data: the first one's start, then each one's end.
+fn bounds_of(ends: &Integers<'_>, rows: &Range<usize>) -> Result<Vec<usize>> {
+    let mut raw = [0i64; SLICE_ROWS_MAX];
+    let raw = raw.get_mut(..rows.len()).ok_or_else(out_of_order)?;
+    ends.decode(rows.start, raw);
+    let mut bounds = Vec::with_capacity(rows.len() + 1);
+    bounds.push(if rows.start == 0 { 0 } else { offset(ends.get(rows.start - 1))? });
+    // What is out of order is found where a string is cut out of the data.
+    bounds.extend(raw.iter().map(|end| usize::try_from(*end).unwrap_or(usize::MAX)));
+    Ok(bounds)
+}
+
+fn cut(data: &[u8], start: usize, end: usize) -> Result<&[u8]> {
+    data.get(start..end).ok_or_else(out_of_order)
+}
+
+fn offset(raw: i64) -> Result<usize> {
+    usize::try_from(raw).map_err(|_| out_of_order())
+}
+
+fn out_of_order() -> Error {
+    Error::corruption("the strings of a vector are out of order or past its end")
+}
+
+/// Strings about to be written.
+#[derive(Debug)]
+pub(super) struct StringsPlan<'a> {
+    prefix: &'a [u8],
+    strings: Vec<&'a [u8]>,
+    /// Bytes of all strings after the prefix.
+    data: usize,
+    layout: Layout,
+    /// Bytes of the layout.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Layout {
+    Fixed(usize),
+    Plain { ends: Vec<i64>, plan: Plan },
+    Symbols { compressed: Compressed, plan: Plan },
+    Numerals(NumeralsPlan),
+}
+
+impl<'a> StringsPlan<'a> {
+    /// The smallest way to write `strings` without a symbol table.
+    pub(super) fn of(strings: &[&'a [u8]]) -> StringsPlan<'a> {
+        let prefix = common_prefix(strings);
+        let strings: Vec<&[u8]> = strings.iter().map(|string| string.get(prefix.len()..).unwrap_or_default()).collect();
+        let data = strings.iter().map(|string| string.len()).sum();
+        let length = strings.first().map_or(0, |string| string.len());
+        if strings.iter().any(|string| string.len() != length) {
+            let ends = ends_of(&strings);
+            let plan = Plan::of(&ends);
+            let bytes = plan.bytes() + data;
+            return StringsPlan { prefix, strings, data, layout: Layout::Plain { ends, plan }, bytes };
+        }
+        let bytes = varint_len(length as u64) + data;
+        match NumeralsPlan::of(&strings, length).filter(|numerals| numerals.bytes() < bytes) {
+            Some(numerals) => {
+                let bytes = numerals.bytes();
+                StringsPlan { prefix, strings, data, layout: Layout::Numerals(numerals), bytes }
+            }
+            None => StringsPlan { prefix, strings, data, layout: Layout::Fixed(length), bytes },
+        }
+    }
+
+    /// The same with a symbol table, where that is smaller.
+    pub(super) fn or_with_symbols(mut self, trainer: &mut Trainer) -> Self {
+        if self.data < TRAIN_BYTES_MIN || self.bytes < self.data / 8 * 5 {
+            return self;
+        }
+        let Some(compressed) = trainer.compress(&self.strings, self.data) else { return self };
+        let plan = Plan::of(&compressed.ends);
+        let bytes = compressed.table.len() + plan.bytes() + compressed.data.len();
+        // Expanding costs time: it must save an eighth.
+        if bytes < self.bytes - self.bytes / 8 {
+            self.bytes = bytes;
+            self.layout = Layout::Symbols { compressed, plan };
+        }
+        self
+    }
+
+    /// Bytes that [`StringsPlan::write`] appends.
+    pub(super) fn bytes(&self) -> usize {
+        1 + varint_len(self.prefix.len() as u64) + self.prefix.len() + self.bytes
+    }
+
+    /// Appends the strings that the plan was made of.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.push(match &self.layout {
+            Layout::Fixed(_) => FIXED,
+            Layout::Plain { .. } => PLAIN,
+            Layout::Symbols { .. } => SYMBOLS,
+            Layout::Numerals(_) => NUMERALS,
+        });
+        put_varint(out, self.prefix.len() as u64);
+        out.extend_from_slice(self.prefix);
+        match &self.layout {
+            Layout::Numerals(numerals) => return numerals.write(out),
+            Layout::Symbols { compressed, plan } => {
+                out.extend_from_slice(&compressed.table);
+                plan.write(&compressed.ends, out);
+                out.extend_from_slice(&compressed.data);
+                return;
+            }
+            Layout::Fixed(length) => put_varint(out, *length as u64),
+            Layout::Plain { ends, plan } => plan.write(ends, out),
+        }
+        self.strings.iter().for_each(|string| out.extend_from_slice(string));
+    }
+}
+
+fn ends_of(strings: &[&[u8]]) -> Vec<i64> {
+    let mut end = 0i64;
+    strings
+        .iter()
+        .map(|string| {
+            end = end.saturating_add(i64::try_from(string.len()).unwrap_or(i64::MAX));
+            end
+        })
+        .collect()
+}
+
+/// What all strings begin with. It may end inside a character: a reader looks at whole strings only.
+fn common_prefix<'a>(strings: &[&'a [u8]]) -> &'a [u8] {
+    let Some((first, rest)) = strings.split_first() else { return &[] };
+    let mut length = first.len();
+    for string in rest {
+        length = first.iter().zip(*string).take(length).take_while(|(a, b)| a == b).count();
+        if length == 0 {
+            return &[];
+        }
+    }
+    first.get(..length).unwrap_or_default()
+}

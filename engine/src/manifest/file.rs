@@ -1,0 +1,233 @@
+/*!
+A manifest file and `CURRENT` as bytes, and back. The formats are drawn in [`super`].
+*/
+
+use super::state::{Edit, State};
+use crate::error::{Error, ErrorKind, Result};
+use std::ops::Range;
+
+/// Version of the manifest's format.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+/// Bytes of a manifest file at most: the state of a million runs with long keys.
+pub(super) const FILE_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+const HEADER_BYTES: usize = 64;
+const HEADER_MAGIC: [u8; 8] = *b"OMENMANI";
+const EDIT_HEADER_BYTES: usize = 24;
+const EDIT_MAGIC: [u8; 4] = *b"OMED";
+const ALIGN: usize = 8;
+
+/// What a manifest file says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) database_id: [u8; 16],
+    /// The number in its name.
+    pub(super) number: u64,
+}
+
+impl Header {
+    /// The header as bytes, and its checksum, which edits are bound to.
+    pub(super) fn encode(&self) -> (Vec<u8>, u32) {
+        let mut out = vec![0; 4];
+        out.extend_from_slice(&HEADER_MAGIC);
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.database_id);
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.resize(HEADER_BYTES, 0);
+        let crc = finish(&mut out);
+        (out, crc)
+    }
+
+    fn decode(file: &[u8]) -> Result<(Header, u32)> {
+        let bytes = file.get(..HEADER_BYTES).ok_or_else(|| Error::corruption("the manifest is cut short"))?;
+        let magic = field::<8>(bytes, 4) == Some(HEADER_MAGIC);
+        let crc = checked(bytes).filter(|_| magic);
+        let crc = crc.ok_or_else(|| Error::corruption("the manifest's header is damaged"))?;
+        refuse_newer("the manifest", number32(bytes, 12))?;
+        let header = Header {
+            database_id: field(bytes, 16).unwrap_or_default(),
+            number: field(bytes, 32).map_or(0, u64::from_le_bytes),
+        };
+        Ok((header, crc))
+    }
+}
+
+/// An edit as the bytes to write at `offset` of the file whose header has the checksum `header_crc`. An edit that
+/// changes nothing is the seal.
+pub(super) fn encode_edit(edit: &Edit, offset: u64, header_crc: u32) -> Result<Vec<u8>> {
+    let mut out = vec![0; 4];
+    out.extend_from_slice(&EDIT_MAGIC);
+    out.extend_from_slice(&offset.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&header_crc.to_le_bytes());
+    edit.encode(&mut out)?;
+    let len = out.len() - EDIT_HEADER_BYTES;
+    let too_long = || {
+        let sentence = format!("an edit of the manifest has {len} bytes; at most {FILE_BYTES_MAX} there can be");
+        Error::new(ErrorKind::LimitExceeded, sentence)
+    };
+    let stored = u32::try_from(len).ok().filter(|_| len < FILE_BYTES_MAX).ok_or_else(too_long)?;
+    if let Some(place) = out.get_mut(16..20) {
+        place.copy_from_slice(&stored.to_le_bytes());
+    }
+    out.resize(out.len().next_multiple_of(ALIGN), 0);
+    finish(&mut out);
+    Ok(out)
+}
+
+/// What a manifest file holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Contents {
+    pub(super) header: Header,
+    pub(super) state: State,
+    /// Bytes that count.
+    pub(super) end: usize,
+    /// Whether the last edit is a seal: its writer closed the file, so nothing behind it was ever begun.
+    pub(super) sealed: bool,
+}
+
+/// Reads a whole manifest file.
+///
+/// # Errors
+/// `Corruption`, placed at its offset by the caller through the second part; `NewerFormat`.
+pub(super) fn read(file: &[u8]) -> Result<Contents, (Error, usize)> {
+    let (header, crc) = Header::decode(file).map_err(|error| (error, 0))?;
+    let mut contents = Contents { header, state: State::default(), end: HEADER_BYTES, sealed: false };
+    while let Some((payload, size)) = edit_at(file, contents.end, crc) {
+        let payload = file.get(payload).unwrap_or_default();
+        contents.sealed = payload.is_empty();
+        let applied = Edit::decode(payload).and_then(|edit| contents.state.apply(edit));
+        applied.map_err(|error| (as_damage(error), contents.end))?;
+        contents.end += size;
+    }
+    if contents.end == HEADER_BYTES {
+        return Err((Error::corruption("the manifest's first edit is damaged"), HEADER_BYTES));
+    }
+    match find_edit(file, contents.end + ALIGN, crc) {
+        None => Ok(contents),
+        Some(later) => {
+            let sentence = format!("the manifest is damaged: the edit here does not hold, one at offset {later} does");
+            Err((Error::corruption(sentence), contents.end))
+        }
+    }
+}
+
+/// An edit that was written but can't be applied is damage, unless it is of a newer format.
+fn as_damage(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::NewerFormat => error,
+        _ => Error::corruption(error.message()),
+    }
+}
+
+/// Where the payload of the edit at `offset` lies, and all its bytes, if it holds.
+fn edit_at(file: &[u8], offset: usize, header_crc: u32) -> Option<(Range<usize>, usize)> {
+    let bytes = file.get(offset..)?;
+    if field::<4>(bytes, 4)? != EDIT_MAGIC || number32(bytes, 20) != header_crc {
+        return None;
+    }
+    if field(bytes, 8).map(u64::from_le_bytes) != u64::try_from(offset).ok() {
+        return None;
+    }
+    let len = usize::try_from(number32(bytes, 16)).ok()?;
+    let size = EDIT_HEADER_BYTES.checked_add(len)?.checked_next_multiple_of(ALIGN)?;
+    checked(bytes.get(..size)?)?;
+    let payload = offset + EDIT_HEADER_BYTES;
+    Some((payload..payload + len, size))
+}
+
+/// The first offset at or behind `from` where an edit holds. Gives up, and takes it for found, where forged lengths
+/// would make the search take for ever.
+fn find_edit(file: &[u8], from: usize, header_crc: u32) -> Option<usize> {
+    let mut budget = file.len().saturating_mul(8);
+    for offset in (from..file.len()).step_by(ALIGN) {
+        let bytes = file.get(offset..).unwrap_or_default();
+        if field::<4>(bytes, 4) != Some(EDIT_MAGIC) {
+            continue;
+        }
+        budget = budget.saturating_sub(usize::try_from(number32(bytes, 16)).unwrap_or(usize::MAX));
+        if budget == 0 || edit_at(file, offset, header_crc).is_some() {
+            return Some(offset);
+        }
+    }
+    None
+}
+
+/// `CURRENT`: which manifest file is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Current {
+    pub(super) database_id: [u8; 16],
+    pub(super) number: u64,
+}
+
+impl Current {
+    /// The file's text.
+    pub(super) fn encode(&self) -> String {
+        let id: String = self.database_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let line = format!("omendb {FORMAT_VERSION} {} {id}", file_name(self.number));
+        format!("{line} {:08x}\n", crc32c::crc32c(line.as_bytes()))
+    }
+
+    /// Reads the file's text.
+    pub(super) fn decode(text: &[u8]) -> Result<Current> {
+        let damaged = || Error::corruption("CURRENT, which names the manifest, is damaged");
+        let text = std::str::from_utf8(text).map_err(|_| damaged())?;
+        let (line, crc) = text.strip_suffix('\n').and_then(|text| text.rsplit_once(' ')).ok_or_else(damaged)?;
+        if format!("{:08x}", crc32c::crc32c(line.as_bytes())) != crc {
+            return Err(damaged());
+        }
+        let mut words = line.split(' ');
+        let mut word = || words.next().unwrap_or_default();
+        let (magic, version, name, id) = (word(), word(), word(), word());
+        if magic != "omendb" {
+            return Err(damaged());
+        }
+        refuse_newer("the database", version.parse().map_err(|_| damaged())?)?;
+        let number = number_of(name).ok_or_else(damaged)?;
+        let id = u128::from_str_radix(id, 16).map_err(|_| damaged())?;
+        Ok(Current { database_id: id.to_be_bytes(), number })
+    }
+}
+
+/// The name of manifest `number`'s file.
+pub(super) fn file_name(number: u64) -> String {
+    format!("manifest-{number:08}")
+}
+
+/// The number in a manifest's file name; `None` for any other file.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("manifest-")?.parse().ok()?;
+    (file_name(number) == name).then_some(number)
+}
+
+fn refuse_newer(what: &str, version: u32) -> Result<()> {
+    if version > FORMAT_VERSION {
+        let sentence = format!("{what} has format {version}, this release knows {FORMAT_VERSION}; use a newer release");
+        return Err(Error::new(ErrorKind::NewerFormat, sentence));
+    }
+    Ok(())
+}
+
+fn finish(out: &mut [u8]) -> u32 {
+    let crc = out.get(4..).map_or(0, crc32c::crc32c);
+    if let Some(place) = out.first_chunk_mut::<4>() {
+        *place = crc.to_le_bytes();
+    }
+    crc
+}
+
+/// The checksum in the first four bytes, if it is that of the rest.
+fn checked(bytes: &[u8]) -> Option<u32> {
+    let (crc, rest) = bytes.split_first_chunk::<4>()?;
+    let crc = u32::from_le_bytes(*crc);
+    (crc32c::crc32c(rest) == crc).then_some(crc)
+}
+
+fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk::<N>().copied()
+}
+
+fn number32(bytes: &[u8], at: usize) -> u32 {
+    field(bytes, at).map_or(0, u32::from_le_bytes)
+}

@@ -1,0 +1,184 @@
+/*!
+Builds a run's slice index: fences or model, whichever is asked for or better, and proves it.
+
+The proof is part of the build: every slice's first and last key is looked up in the finished bytes, by the reader's own
+code. A model that names one wrong slice is not written; fences take its place. Fences that do are an error.
+*/
+
+use super::front::{FrontWriter, shared};
+use super::head::{HeadMap, wide};
+use super::line::Fit;
+use super::wire::Reader;
+use super::{BYTES, Header, IndexChoice, IndexKind, IndexStats, Reason, SliceIndex, WIDE};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{EncodedKeys, KeyShape};
+
+/// Up to so many slices, fences are small and fast anyway: 128 KiB, which stays in a processor's second-level cache.
+const FEW_SLICES: usize = 16 * 1024;
+/// A model must not take more bytes than this for each slice; plain fences take 8.
+const MODEL_BYTES_PER_SLICE_MAX: usize = 4;
+/// Of so many slices, at most one may be an exception.
+const SLICES_PER_EXCEPTION_MIN: usize = 20;
+/// The fits that are tried, in slices. Wider ones suit rougher data; each reads more residuals.
+const EPSILONS: [usize; 3] = [2, 4, 8];
+
+/// Takes each slice's first and last key while a run is written, and ends as the index's bytes.
+#[derive(Debug)]
+pub struct IndexBuilder {
+    shape: KeyShape,
+    choice: IndexChoice,
+    firsts: EncodedKeys,
+    lasts: EncodedKeys,
+    in_order: bool,
+}
+
+impl IndexBuilder {
+    /// A builder for keys of this shape.
+    pub fn new(shape: KeyShape, choice: IndexChoice) -> Self {
+        let width = match shape {
+            KeyShape::Int => Some(8),
+            KeyShape::Series { prefix_fixed_width } => prefix_fixed_width.map(|prefix| prefix + 8),
+            KeyShape::Bytes => None,
+        };
+        let keys = || EncodedKeys::with_capacity(width, 0);
+        IndexBuilder { shape, choice, firsts: keys(), lasts: keys(), in_order: true }
+    }
+
+    /// The next slice. Keys must ascend: first ≤ last, and both greater than the slice before; else `finish` fails.
+    pub fn push(&mut self, first_key: &[u8], last_key: &[u8]) {
+        self.in_order &= first_key <= last_key && self.lasts.last().is_none_or(|before| before < first_key);
+        self.firsts.push(first_key);
+        self.lasts.push(last_key);
+    }
+
+    /// How many slices there are so far.
+    pub fn slices(&self) -> usize {
+        self.firsts.len()
+    }
+
+    /// The index's bytes, proved, and what is to be said of them.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for keys out of order; `LimitExceeded` beyond 2³² slices or 4 GiB of separators.
+    pub fn finish(self) -> Result<(Vec<u8>, IndexStats)> {
+        if !self.in_order {
+            return Err(Error::invalid("slices out of order in a slice index"));
+        }
+        if u32::try_from(self.slices()).is_err() {
+            return Err(Error::new(ErrorKind::LimitExceeded, "a run of more than 2^32 slices"));
+        }
+        let map = HeadMap::build(self.shape, &self.firsts)?;
+        let reason = match self.model(map.as_deref())? {
+            Ok((bytes, index)) => return Ok((bytes, index.stats().clone())),
+            Err(reason) => reason,
+        };
+        let bytes = self.fences(map.as_deref(), reason)?;
+        let index = SliceIndex::open(&bytes)?;
+        match self.is_proved(&index) {
+            true => Ok((bytes, index.stats().clone())),
+            false => Err(Error::internal("the fences of a run name a wrong slice")),
+        }
+    }
+
+    /// The model, where it is permitted, wanted, good enough and proved; else why it is not.
+    fn model(&self, map: Option<&[u8]>) -> Result<Result<(Vec<u8>, SliceIndex), Reason>> {
+        let wanted = match self.choice {
+            IndexChoice::Fences => Err(Reason::Asked),
+            IndexChoice::Auto if self.slices() <= FEW_SLICES => Err(Reason::FewSlices),
+            IndexChoice::Auto => Ok(Reason::ModelIsSmaller),
+            IndexChoice::Model => Ok(Reason::Asked),
+        };
+        let reason = match wanted {
+            Ok(reason) => reason,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let Some(map_bytes) = map else { return Ok(Err(Reason::KeyHasNoHead)) };
+        let map = HeadMap::open(&mut Reader(map_bytes))?;
+        let reach = |keys: &EncodedKeys| -> Vec<u64> { keys.iter().map(|key| map.reach(key).unwrap_or(0)).collect() };
+        let fit = best_fit(&reach(&self.firsts), &reach(&self.lasts));
+        if self.choice == IndexChoice::Auto {
+            if fit.exceptions() * SLICES_PER_EXCEPTION_MIN > self.slices() {
+                return Ok(Err(Reason::ManyExceptions));
+            }
+            if fit.bytes() + map_bytes.len() > self.slices() * MODEL_BYTES_PER_SLICE_MAX {
+                return Ok(Err(Reason::ModelIsLarge));
+            }
+        }
+        let mut out = self.header(IndexKind::Model, reason);
+        out.extend_from_slice(map_bytes);
+        fit.write(&mut out);
+        let bytes = sealed(out);
+        let index = SliceIndex::open(&bytes)?;
+        Ok(if self.is_proved(&index) { Ok((bytes, index)) } else { Err(Reason::ProofFailed) })
+    }
+
+    /// Fences: numbers where the keys have a short exact one, else separators.
+    fn fences(&self, map: Option<&[u8]>, reason: Reason) -> Result<Vec<u8>> {
+        let opened = map.map(|bytes| HeadMap::open(&mut Reader(bytes))).transpose()?;
+        let is_wide = self.shape == KeyShape::Series { prefix_fixed_width: Some(8) }
+            && self.firsts.iter().all(|key| key.len() == 16);
+        let numbers = opened.as_ref().filter(|map| map.is_arithmetic() || map.prefixes() <= self.slices() / 4);
+        let mut out;
+        if let (Some(map), Some(bytes)) = (numbers.filter(|map| map.is_arithmetic() || !is_wide), map) {
+            out = self.header(IndexKind::Eytzinger, reason);
+            out.extend_from_slice(bytes);
+            out.extend(self.firsts.iter().flat_map(|key| map.reach(key).unwrap_or(0).to_le_bytes()));
+        } else if is_wide {
+            out = self.header(IndexKind::Eytzinger, reason);
+            out.push(WIDE);
+            out.extend(self.firsts.iter().flat_map(|key| wide(key).to_le_bytes()));
+        } else {
+            out = self.header(IndexKind::Separators, reason);
+            out.push(BYTES);
+            out.extend(self.separators()?);
+        }
+        Ok(sealed(out))
+    }
+
+    /// For each slice the shortest start of its first key that is greater than all keys before.
+    fn separators(&self) -> Result<Vec<u8>> {
+        let mut writer = FrontWriter::default();
+        let mut before: Option<&[u8]> = None;
+        for (first, last) in self.firsts.iter().zip(self.lasts.iter()) {
+            let len = before.map_or(0, |before| shared(before, first) + 1);
+            writer.push(first.get(..len).unwrap_or(first))?;
+            before = Some(last);
+        }
+        writer.finish()
+    }
+
+    fn header(&self, kind: IndexKind, reason: Reason) -> Vec<u8> {
+        let slices = u32::try_from(self.slices()).unwrap_or(u32::MAX);
+        Header { kind, choice: self.choice, reason, slices }.to_bytes()
+    }
+
+    /// Whether the reader names every slice by its first and by its last key.
+    fn is_proved(&self, index: &SliceIndex) -> bool {
+        let named = |keys: &EncodedKeys| (0..).zip(keys.iter()).all(|(slice, key)| index.find(key) == slice);
+        index.slices() == self.slices() && named(&self.firsts) && named(&self.lasts)
+    }
+}
+
+/// The smallest fit; of equals the one with the smallest ε.
+fn best_fit(heads: &[u64], reaches: &[u64]) -> Fit {
+    let [first, wider @ ..] = EPSILONS;
+    let mut best = Fit::new(heads, reaches, first);
+    for epsilon in wider {
+        // Below an eighth of a byte a slice over the residuals themselves, a wider fit has nothing to win.
+        if best.bytes() <= heads.len() * 2 + heads.len() / 8 {
+            break;
+        }
+        let fit = Fit::new(heads, reaches, epsilon);
+        if fit.bytes() < best.bytes() {
+            best = fit;
+        }
+    }
+    best
+}
+
+/// The bytes with their checksum at the end.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes
+}

@@ -1,0 +1,191 @@
+/*!
+Reading a whole run, and reporting what does not hold: checksums, the order of keys, guards, the index's answer for every slice,
+statistics against values, and the counts of the footer.
+*/
+
+use super::reader::{Loaded, Run};
+use super::scan::RunScanOptions;
+use super::statistics;
+use super::{RunBatch, offset_of, small, wide};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::KeyRange;
+use crate::types::ColumnId;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Findings after which a run is not looked at further.
+const FINDINGS_MAX: usize = 100;
+
+/// Something about a run that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in it, as far as that is known.
+    pub offset: Option<u64>,
+    /// What does not hold.
+    pub message: String,
+}
+
+impl Run {
+    /// Reads everything and reports what does not hold; nothing, for a sound run.
+    ///
+    /// # Errors
+    /// `Io` where the file cannot be read. Corruption is a finding.
+    pub fn verify(self: &Arc<Self>) -> Result<Vec<Finding>> {
+        let mut check = Check { run: self, findings: Vec::new() };
+        if let Some(loaded) = check.sound(self.loaded())? {
+            check.all(loaded)?;
+        }
+        Ok(check.findings)
+    }
+}
+
+struct Check<'a> {
+    run: &'a Arc<Run>,
+    findings: Vec<Finding>,
+}
+
+impl Check<'_> {
+    /// The value, or a finding in its place; errors that are no corruption stay errors.
+    fn sound<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(e) if matches!(e.kind(), ErrorKind::Corruption | ErrorKind::Internal | ErrorKind::NewerFormat) => {
+                let offset = e.place().and_then(|place| place.offset);
+                self.find(e.message(), offset);
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn find(&mut self, message: impl Into<String>, offset: Option<u64>) {
+        self.findings.push(Finding { file: self.run.path().to_owned(), offset, message: message.into() });
+    }
+
+    fn all(&mut self, loaded: &Loaded) -> Result<()> {
+        self.sound(loaded.check_header(self.run.meta().id))?;
+        for tile in 0..loaded.locators.tiles() {
+            for column in 0..loaded.columns.len() {
+                self.sound(self.unit(loaded, tile, column))?;
+            }
+        }
+        for slice in 0..loaded.locators.slices() {
+            if self.findings.len() >= FINDINGS_MAX {
+                return Ok(());
+            }
+            self.sound(self.slice(loaded, slice))?;
+        }
+        let breaches = self.run.index_stats().map(|stats| stats.breaches);
+        if self.sound(breaches)?.is_some_and(|breaches| breaches > 0) {
+            self.find("the index has sent lookups to wrong slices", None);
+        }
+        if self.findings.is_empty() {
+            self.sound(self.rows(loaded))?;
+        }
+        Ok(())
+    }
+
+    /// Reads a unit from the file, not from the cache, and checks its frames.
+    fn unit(&self, loaded: &Loaded, tile: u32, column: usize) -> Result<()> {
+        let (_, extent) = loaded.unit_of(tile, column);
+        if extent.bytes == 0 || (loaded.footer.layout == super::Layout::Row && column > 0) {
+            return Ok(());
+        }
+        let bytes = loaded.file.read_exact_at(extent.offset, extent.bytes)?;
+        loaded.verify_unit(tile, column, &bytes, extent.offset)
+    }
+
+    /// The index's answer for a slice's first and last key, and the slice's guards.
+    fn slice(&self, loaded: &Loaded, slice: u32) -> Result<()> {
+        let wrong = |what: &str| {
+            let offset = loaded.locators.frame(slice, loaded.guard_column()).offset;
+            Err(Error::corruption(format!("slice {slice}: {what}")).at(&loaded.path, offset))
+        };
+        let first = loaded.first_key_of(slice)?;
+        let last = loaded.key_at(slice, loaded.locators.rows_of(slice) - 1)?;
+        if loaded.index.find(first.as_ref()) != wide(slice) || loaded.index.find(last.as_ref()) != wide(slice) {
+            return wrong("the index finds its keys elsewhere");
+        }
+        let unit = loaded.unit(loaded.locators.tile_of(slice), loaded.guard_column())?;
+        let (guard, _) = loaded.guarded(&unit, slice)?;
+        let prev = match slice.checked_sub(1) {
+            Some(prev) => loaded.key_at(prev, loaded.locators.rows_of(prev) - 1)?.into_bytes(),
+            None => Vec::new(),
+        };
+        let next = if slice + 1 < loaded.locators.slices() {
+            loaded.first_key_of(slice + 1)?.into_bytes()
+        } else {
+            Vec::new()
+        };
+        if guard.prev_last != prev || guard.next_first != next {
+            return wrong("its guards are not its neighbours' keys");
+        }
+        Ok(())
+    }
+
+    /// Order of keys, statistics, counts.
+    fn rows(&self, loaded: &Loaded) -> Result<()> {
+        let mut projection = loaded.schema.columns.clone();
+        projection.extend([(ColumnId::SEQ, super::SEQ_TYPE), (ColumnId::KIND, super::KIND_TYPE)]);
+        let mut scan = self.run.scan(RunScanOptions {
+            range: KeyRange::all(),
+            projection,
+            with_keys: true,
+            predicates: Vec::new(),
+            prune: false,
+            reverse: false,
+        });
+        let mut last = Vec::new();
+        let (mut rows, mut tombstones, mut slice) = (0, 0, 0);
+        while let Some(batch) = scan.next()? {
+            let follows = batch.keys.first().is_some_and(|first| rows == 0 || last.as_slice() < first);
+            if !follows || !batch.keys.is_strictly_sorted() {
+                return Err(Error::corruption("keys are out of order").at(&loaded.path, None));
+            }
+            last = batch.keys.last().unwrap_or_default().to_vec();
+            rows += offset_of(batch.len());
+            tombstones += batch.tombstones.as_ref().map_or(0, |kinds| offset_of(kinds.true_count()));
+            slice = check_statistics(loaded, &batch, slice)?;
+        }
+        let footer = &loaded.footer;
+        if (rows, tombstones) != (footer.rows, footer.tombstones) || last != footer.max_key {
+            return Err(Error::corruption("the rows are not those that the footer counts").at(&loaded.path, None));
+        }
+        Ok(())
+    }
+}
+
+/// Measures a batch's slices, which begin with `slice`, and compares; gives the slice after them.
+fn check_statistics(loaded: &Loaded, batch: &RunBatch, slice: u32) -> Result<u32> {
+    let mut next = slice;
+    let mut start = 0;
+    while start < batch.len() {
+        let rows = wide(loaded.locators.rows_of(next));
+        for ((id, ty), array) in loaded.columns.iter().zip(&batch.columns) {
+            let Some(stored) = loaded.column_statistics(*id)? else { continue };
+            let stored = stored.get(loaded, next)?;
+            let measured = statistics::measure(array.as_ref(), start..start + rows, *ty)?;
+            let system = *id == ColumnId::SEQ || *id == ColumnId::KIND;
+            let same = (&stored.min, &stored.max, stored.nulls) == (&measured.min, &measured.max, measured.nulls)
+                && stored.nan == measured.nan
+                && (system || same_sum(&stored.sum, &measured.sum));
+            if !same {
+                let message = format!("slice {next}: statistics of column {} are not those of its values", id.0);
+                return Err(Error::corruption(message).at(&loaded.path, None));
+            }
+        }
+        start += rows;
+        next = small(wide(next) + 1)?;
+    }
+    Ok(next)
+}
+
+fn same_sum(a: &Option<crate::types::Value>, b: &Option<crate::types::Value>) -> bool {
+    use crate::types::Value::Float64;
+    match (a, b) {
+        (Some(Float64(a)), Some(Float64(b))) => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
+        (a, b) => a == b,
+    }
+}

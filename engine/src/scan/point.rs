@@ -1,0 +1,146 @@
+/*!
+Rows by key: the sources are asked newest first, and the first that knows the key answers.
+*/
+
+use crate::column::ColumnSink;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::memtable::Entry;
+use crate::row::RowReader;
+use crate::run::Found;
+use crate::scan::tree::{RunRef, Source, Tree};
+use crate::scan::{Layer, Projection, Row};
+use crate::types::{Seq, Value};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+/// Where a key's newest version lies.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Mem(Entry),
+    Run(Arc<RunRef>, Found),
+}
+
+impl Place {
+    pub(crate) fn is_tombstone(&self) -> bool {
+        match self {
+            Place::Mem(entry) => entry.is_tombstone(),
+            Place::Run(_, found) => found.tombstone,
+        }
+    }
+
+    pub(crate) fn seq(&self) -> Seq {
+        match self {
+            Place::Mem(entry) => entry.seq(),
+            Place::Run(run, found) => run.fixed_seq.unwrap_or(found.seq),
+        }
+    }
+
+    /// The values of the stored columns of `projection`, in their order.
+    fn read(&self, projection: &Projection, out: &mut Vec<Value>) -> Result<()> {
+        match self {
+            Place::Mem(entry) => {
+                let reader = RowReader::open(entry.row())?;
+                for (id, ty) in &projection.stored {
+                    out.push(reader.value(*id, *ty)?);
+                }
+                Ok(())
+            }
+            Place::Run(run, found) => run.run.read_row(found, &projection.stored, out),
+        }
+    }
+}
+
+fn find_in_run(run: &Arc<RunRef>, key: &[u8]) -> Result<Option<Place>> {
+    if key < run.first_key() || key > run.last_key() {
+        return Ok(None);
+    }
+    Ok(run.run.find(key)?.map(|found| Place::Run(Arc::clone(run), found)))
+}
+
+/// The newest version of `key` in one source, tombstones too.
+pub(crate) fn find_in(source: &Source, key: &[u8], at: Seq) -> Result<Option<Place>> {
+    match source {
+        Source::Mem(mem) => Ok(mem.table.get(key, at).map(Place::Mem)),
+        Source::Run(run) => find_in_run(run, key),
+    }
+}
+
+/// The newest version of `key` at or below `at`: `overlay` first, then the tree.
+pub(crate) fn find(overlay: &[Layer], tree: &Tree, key: &[u8], at: Seq) -> Result<Option<Place>> {
+    for layer in overlay {
+        if let Some(place) = find_in(&layer.source, key, layer.at)? {
+            return Ok(Some(place));
+        }
+    }
+    if let Some(entry) = tree.active.table.get(key, at) {
+        return Ok(Some(Place::Mem(entry)));
+    }
+    for source in &tree.upper {
+        if let Some(place) = find_in(source, key, at)? {
+            return Ok(Some(place));
+        }
+    }
+    match tree.last_run_of(key) {
+        Some(run) => find_in_run(run, key),
+        None => Ok(None),
+    }
+}
+
+/// Reads a place's values in the order of the projection into `row`.
+pub(crate) fn read(place: &Place, projection: &Projection, row: &mut Row) -> Result<()> {
+    row.seq = place.seq();
+    row.values.clear();
+    let plain = projection.places.iter().enumerate().all(|(at, place)| *place == Some(at));
+    if plain {
+        return place.read(projection, &mut row.values);
+    }
+    let mut stored = Vec::with_capacity(projection.stored.len());
+    place.read(projection, &mut stored)?;
+    for wanted in &projection.places {
+        row.values.push(match wanted {
+            None => Value::Int(row.seq.cast_signed()),
+            Some(at) => stored.get(*at).cloned().ok_or_else(|| Error::internal("a source left out a column"))?,
+        });
+    }
+    Ok(())
+}
+
+/// The rows of `keys`, and for each row which key it answers, in the order of the keys asked for.
+pub(crate) fn read_many(
+    overlay: &[Layer],
+    tree: &Tree,
+    keys: &[Key],
+    at: Seq,
+    projection: &Projection,
+    schema: &SchemaRef,
+) -> Result<(RecordBatch, Vec<u32>)> {
+    // In key order, so that keys that lie together are read together.
+    let mut order: Vec<u32> =
+        (0..u32::try_from(keys.len()).map_err(|_| Error::invalid("more than 2^32 keys"))?).collect();
+    let key_of = |place: &u32| usize::try_from(*place).ok().and_then(|place| keys.get(place));
+    order.sort_by(|a, b| key_of(a).cmp(&key_of(b)));
+    let mut found: Vec<(u32, Place)> = Vec::with_capacity(keys.len());
+    for which in order {
+        let Some(key) = key_of(&which) else { continue };
+        if let Some(place) = find(overlay, tree, key.as_ref(), at)?.filter(|place| !place.is_tombstone()) {
+            found.push((which, place));
+        }
+    }
+    found.sort_by_key(|(which, _)| *which);
+    let mut sinks: Vec<ColumnSink> =
+        projection.stored.iter().map(|(_, ty)| ColumnSink::new(*ty, found.len())).collect();
+    let mut values = Vec::with_capacity(sinks.len());
+    let mut seqs = Vec::with_capacity(found.len());
+    for (_, place) in &found {
+        values.clear();
+        place.read(projection, &mut values)?;
+        for (sink, value) in sinks.iter_mut().zip(&values) {
+            sink.append(value)?;
+        }
+        seqs.push(place.seq());
+    }
+    let columns: Vec<ArrayRef> = sinks.into_iter().map(ColumnSink::finish).collect();
+    Ok((projection.batch(schema, &columns, &seqs)?, found.into_iter().map(|(which, _)| which).collect()))
+}

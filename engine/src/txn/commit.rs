@@ -1,0 +1,383 @@
+/*!
+The two ways of a commit.
+
+*Through the log*: the usual one. Expectations are checked against the newest rows, durable or not, mostly before the
+commit lock is taken; under it only against what came since. Then number, record and memtables; the sync follows outside.
+
+*By publishing runs*: for loads and large transactions. Everything the transaction wrote, catalog rows too, becomes runs,
+and one edit of the manifest makes them all part of the database. The log is synced before, so that history stays a
+prefix.
+*/
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{Key, KeyRange};
+use crate::manifest::Edit;
+use crate::memtable::{Entry, Kind};
+use crate::scan::merge::EXPECT_ABSENT;
+use crate::scan::plan::Span;
+use crate::scan::point::{self, Place};
+use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source, Tree};
+use crate::txn::catalog::{Catalog, SystemRow, no_such_table};
+use crate::txn::gate::Pass;
+use crate::txn::record::RecordBuilder;
+use crate::txn::sort::Doubles;
+use crate::txn::stage::{Rule, Stager, changed_row, duplicate_row};
+use crate::txn::store::{Commits, Shared, Storage, Store, Trees};
+use crate::txn::{TableWrites, Transaction};
+use crate::types::{Seq, StorageId, TableDef};
+use crate::wal::Lsn;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The newest version of `key` that is newer than `since`; runs that have nothing so new are not asked.
+fn newest_since(tree: &Tree, key: &[u8], since: Seq) -> Result<Option<Place>> {
+    for source in tree.sources() {
+        let newest = match &source {
+            Source::Mem(mem) => mem.table.max_seq(),
+            Source::Run(run) => run.max_seq(),
+        };
+        if newest <= since {
+            continue;
+        }
+        if let Some(place) = point::find_in(&source, key, Seq::MAX)? {
+            return Ok((place.seq() > since).then_some(place));
+        }
+    }
+    Ok(None)
+}
+
+/// Holds an expectation against the newest version that was found; none stands for no change.
+fn hold(table: &TableDef, key: &Key, expects: Seq, found: Option<Place>) -> Result<()> {
+    match found {
+        None => Ok(()),
+        Some(place) if expects == EXPECT_ABSENT => match place.is_tombstone() {
+            true => Ok(()),
+            false => Err(duplicate_row(table, key.as_ref())),
+        },
+        Some(place) if place.is_tombstone() || place.seq() != expects => Err(changed_row(table, key.as_ref())),
+        Some(_) => Ok(()),
+    }
+}
+
+impl TableWrites {
+    /// Checks all expectations against a tree that has all commits up to some moment.
+    fn check_all(&self, tree: &Tree) -> Result<()> {
+        for (key, expects) in &self.expects {
+            let there = point::find(&[], tree, key.as_ref(), Seq::MAX)?;
+            if there.is_none() && *expects != EXPECT_ABSENT {
+                return Err(changed_row(&self.table, key.as_ref()));
+            }
+            hold(&self.table, key, *expects, there)?;
+        }
+        Ok(())
+    }
+
+    /// Checks them against what was committed since that moment.
+    fn check_since(&self, tree: &Tree, since: Seq) -> Result<()> {
+        if self.storage.shared.last_commit() <= since {
+            return Ok(());
+        }
+        self.expects
+            .iter()
+            .try_for_each(|(key, expects)| hold(&self.table, key, *expects, newest_since(tree, key.as_ref(), since)?))
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        self.mem.table.range(&KeyRange::all(), Seq::MAX, false).collect()
+    }
+}
+
+/// What a commit puts into one storage's memtable.
+struct Delivery {
+    storage: StorageId,
+    rows: Vec<Entry>,
+}
+
+impl Transaction {
+    /// Every table that was written to must still be what the definition said, or be made by this transaction.
+    fn check_tables(&self, catalog: &Catalog) -> Result<()> {
+        for (storage, writes) in &self.writes {
+            if !self.fresh.contains_key(storage) && !catalog.is_live(writes.table.id, *storage) {
+                return Err(no_such_table(writes.table.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest catalog with this transaction's changes; `None` where it makes none.
+    fn next_catalog(&self, newest: &Catalog) -> Result<Option<Arc<Catalog>>> {
+        match self.changes.is_empty() {
+            true => Ok(None),
+            false => newest.with(&self.changes).map(|catalog| Some(Arc::new(catalog))),
+        }
+    }
+
+    fn system_rows(&self) -> Result<Vec<SystemRow>> {
+        match self.changes.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.store.system.rows(&self.changes, self.store.next_id()),
+        }
+    }
+
+    /// Through the log.
+    pub(super) fn commit_record(&mut self) -> Result<Seq> {
+        let store = Arc::clone(&self.store);
+        store.throttle();
+        let mut record = RecordBuilder::new();
+        let mut deliveries = Vec::new();
+        let mut passes: Vec<Pass> = Vec::new();
+        for (storage, writes) in &self.writes {
+            passes.push(writes.storage.shared.gate.share()?);
+            let rows = writes.entries();
+            for row in &rows {
+                record.push(*storage, row.kind(), row.key(), row.row())?;
+            }
+            deliveries.push(Delivery { storage: *storage, rows });
+        }
+        let checked_to = self.precheck(&store)?;
+        let (seq, lsn) = self.append(&store, record, &deliveries, checked_to)?;
+        drop(passes);
+        store.log()?.commit(lsn).map_err(|error| store.poison(error))?;
+        store.drop_storages(store.publish(seq))?;
+        Ok(seq)
+    }
+
+    /// Checks expectations against everything there is, outside of the commit lock; gives the number up to which they
+    /// hold.
+    fn precheck(&self, store: &Store) -> Result<Seq> {
+        let (since, trees) = {
+            let commits = store.commits.lock();
+            (commits.last_seq, store.view().trees)
+        };
+        for (storage, writes) in &self.writes {
+            if let Some(storage) = trees.get(storage) {
+                writes.check_all(&storage.tree)?;
+            }
+        }
+        Ok(since)
+    }
+
+    /// The part under the commit lock.
+    fn append(
+        &self,
+        store: &Store,
+        mut record: RecordBuilder,
+        deliveries: &[Delivery],
+        checked_to: Seq,
+    ) -> Result<(Seq, Lsn)> {
+        let log = store.log()?;
+        let mut commits = store.commits.lock();
+        store.check_writable()?;
+        self.check_tables(&commits.catalog)?;
+        let catalog = self.next_catalog(&commits.catalog)?;
+        let mut trees = store.view().trees;
+        for (storage, writes) in &self.writes {
+            if let Some(storage) = trees.get(storage) {
+                writes.check_since(&storage.tree, checked_to)?;
+            }
+        }
+        let system = self.system_rows()?;
+        for row in &system {
+            record.push(row.storage, row.kind, &row.key, &row.row)?;
+        }
+        let seq = commits.last_seq + 1;
+        let start = log.appended();
+        let lsn = log.append(record.seal(seq, store.io.unix_micros())).map_err(|error| match error.kind() {
+            ErrorKind::DiskFull | ErrorKind::LimitExceeded => error,
+            _ => store.poison(error),
+        })?;
+        commits.last_seq = seq;
+        if !self.fresh.is_empty() {
+            store.change_trees(|trees| trees.extend(self.fresh.iter().map(|(id, new)| (*id, new.clone()))));
+            trees = store.view().trees;
+        }
+        for delivery in deliveries {
+            let rows = delivery.rows.iter().map(|row| (row.kind(), row.key(), row.row()));
+            deliver(&trees, delivery.storage, start, seq, rows)?;
+        }
+        for row in &system {
+            let row_parts = (row.kind, row.key.as_slice(), row.row.as_slice());
+            deliver(&trees, row.storage, start, seq, std::iter::once(row_parts))?;
+        }
+        if let Some(catalog) = catalog {
+            commits.catalog = Arc::clone(&catalog);
+            store.await_catalog(seq, catalog);
+        }
+        let written: Vec<StorageId> = deliveries.iter().map(|delivery| delivery.storage).collect();
+        store.rotate_full(&commits, &written)?;
+        Ok((seq, lsn))
+    }
+
+    /// By publishing runs.
+    pub(super) fn commit_runs(&mut self) -> Result<Seq> {
+        let store = Arc::clone(&self.store);
+        let mut runs: Vec<(StorageId, Vec<Arc<RunRef>>)> = Vec::new();
+        for (id, writes) in &mut self.writes {
+            writes.settle(&store, *id)?;
+            runs.push((*id, writes.loaded.clone()));
+        }
+        let mut commits = store.commits.lock();
+        store.check_writable()?;
+        self.check_tables(&commits.catalog)?;
+        let catalog = self.next_catalog(&commits.catalog)?;
+        runs.extend(self.system_runs(&store)?);
+        let log = store.log()?;
+        log.sync_to(log.appended()).map_err(|error| store.poison(error))?;
+        let seq = commits.last_seq + 1;
+        let published = self.place(&store, runs, seq);
+        let edit = self.edit(&published, seq);
+        store.publish_runs(published.iter().flat_map(|(_, runs)| runs), edit, &self.row_ids(&store, &published))?;
+        commits.last_seq = seq;
+        let gone = self.publish(&store, &mut commits, published, catalog, seq);
+        drop(commits);
+        store.add_loads(&self.loads);
+        store.call_flush();
+        store.call_compact();
+        store.drop_storages(gone)?;
+        Ok(seq)
+    }
+
+    /// Rows of system tables as runs.
+    fn system_runs(&self, store: &Arc<Store>) -> Result<Vec<(StorageId, Vec<Arc<RunRef>>)>> {
+        let mut mems: BTreeMap<StorageId, Arc<Mem>> = BTreeMap::new();
+        for row in self.system_rows()? {
+            let mem = mems.entry(row.storage).or_insert_with(|| Mem::new(0));
+            mem.table.insert(&row.key, 0, row.kind, &row.row);
+        }
+        let mut runs = Vec::new();
+        for (id, mem) in mems {
+            let trees = store.view().trees;
+            let tree = trees.get(&id).map(|storage| &storage.tree);
+            let tree = tree.ok_or_else(|| Error::internal("a system table has no storage"))?;
+            runs.push((id, crate::compaction::flush(&store.output, &tree.schema, &mem, false)?));
+        }
+        Ok(runs)
+    }
+
+    /// Gives the runs their number and their levels: the last one for those that meet nothing.
+    fn place(&self, store: &Store, runs: Vec<(StorageId, Vec<Arc<RunRef>>)>, seq: Seq) -> Published {
+        let trees = store.view().trees;
+        let place = |(id, runs): (StorageId, Vec<Arc<RunRef>>)| {
+            let tree = self.fresh.get(&id).or_else(|| trees.get(&id)).map(|storage| Arc::clone(&storage.tree));
+            let lonely = |run: &Arc<RunRef>| {
+                run.run.meta().tombstones == 0 && tree.as_ref().is_none_or(|tree| meets_nothing(tree, run))
+            };
+            let level = |run: &Arc<RunRef>| if lonely(run) { LAST_LEVEL } else { 0 };
+            (id, runs.iter().map(|run| run.moved(level(run), Some(seq))).collect())
+        };
+        runs.into_iter().map(place).collect()
+    }
+
+    fn edit(&self, published: &Published, seq: Seq) -> Edit {
+        let entries = |(id, runs): &(StorageId, Vec<Arc<RunRef>>)| {
+            let id = *id;
+            runs.iter().map(move |run| (id, Store::entry(run))).collect::<Vec<_>>()
+        };
+        Edit {
+            add_runs: published.iter().flat_map(entries).collect(),
+            last_seq: Some(seq),
+            loads: self.loads.clone(),
+            ..Edit::default()
+        }
+    }
+
+    fn row_ids(&self, store: &Store, published: &Published) -> Vec<(StorageId, Arc<Shared>)> {
+        let trees = store.view().trees;
+        let shared = |id: &StorageId| self.fresh.get(id).or_else(|| trees.get(id)).map(|s| Arc::clone(&s.shared));
+        let hidden = published.iter().filter(|(id, _)| self.writes.get(id).is_some_and(TableWrites::is_hidden_key));
+        hidden.filter_map(|(id, _)| shared(id).map(|shared| (*id, shared))).collect()
+    }
+
+    /// Makes the runs part of their trees and the commit visible, in one moment.
+    fn publish(
+        &self,
+        store: &Store,
+        commits: &mut Commits,
+        published: Published,
+        catalog: Option<Arc<Catalog>>,
+        seq: Seq,
+    ) -> Vec<(StorageId, Arc<Tree>)> {
+        if let Some(catalog) = catalog {
+            commits.catalog = Arc::clone(&catalog);
+            store.await_catalog(seq, catalog);
+        }
+        store.publish_with(seq, |trees| {
+            trees.extend(self.fresh.iter().map(|(id, storage)| (*id, storage.clone())));
+            for (id, runs) in published {
+                let Some(storage) = trees.get_mut(&id) else { continue };
+                storage.shared.committed(seq);
+                storage.tree = Arc::new(with_runs(store, storage, runs));
+            }
+        })
+    }
+}
+
+type Published = Vec<(StorageId, Vec<Arc<RunRef>>)>;
+
+/// The tree with new runs: in the last level, or above everything there is so far.
+fn with_runs(store: &Store, storage: &Storage, runs: Vec<Arc<RunRef>>) -> Tree {
+    let (last, upper): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.level == LAST_LEVEL);
+    let mut tree = (*storage.tree).clone();
+    if !upper.is_empty() {
+        tree = tree.rotated(store.fresh_mem());
+        tree.upper.splice(0..0, upper.into_iter().map(Source::Run));
+    }
+    tree.add_last(last);
+    tree
+}
+
+/// Whether no source may hold a key between the run's first and last.
+fn meets_nothing(tree: &Tree, run: &RunRef) -> bool {
+    let span = run.span();
+    let range = span.range();
+    tree.sources().all(|source| match source {
+        Source::Mem(mem) => mem.table.range(&range, Seq::MAX, false).next().is_none(),
+        Source::Run(other) => !Span::overlaps(&other.span(), &span),
+    })
+}
+
+/// Puts rows into a storage's memtable.
+fn deliver<'a>(
+    trees: &Trees,
+    storage: StorageId,
+    start: Lsn,
+    seq: Seq,
+    rows: impl Iterator<Item = (Kind, &'a [u8], &'a [u8])>,
+) -> Result<()> {
+    let storage = trees.get(&storage).ok_or_else(|| Error::internal("a commit into a storage that is not there"))?;
+    storage.tree.active.needs(start);
+    for (kind, key, row) in rows {
+        storage.tree.active.table.insert(key, seq, kind, row);
+    }
+    storage.shared.committed(seq);
+    Ok(())
+}
+
+impl TableWrites {
+    /// Makes everything written so far final runs, held against the table, whose gate stays closed.
+    fn settle(&mut self, store: &Arc<Store>, id: StorageId) -> Result<()> {
+        let buffered = !self.mem.table.is_empty();
+        if !buffered && self.stager.lock().is_none() {
+            return Ok(());
+        }
+        let later = match self.stager.lock().take() {
+            Some(stager) => stager,
+            None => Stager::new(store, &self.table, &self.schema, Doubles::Fold, store.limits.stage_bytes),
+        };
+        let mut stager = later;
+        if !self.loaded.is_empty() {
+            stager.put_before(std::mem::take(&mut self.loaded));
+        }
+        if buffered {
+            stager.adopt_mem(&self.mem, std::mem::take(&mut self.expects).into_iter().collect())?;
+            self.mem = Mem::new(0);
+        }
+        if self.pass.is_none() {
+            self.pass = Some(self.storage.shared.gate.close()?);
+        }
+        let now = store.view().trees.get(&id).cloned();
+        let tree = now.map_or_else(|| Arc::clone(&self.storage.tree), |now| now.tree);
+        self.loaded = stager.settle(&tree, Rule::Expect)?.0;
+        Ok(())
+    }
+}

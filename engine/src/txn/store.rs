@@ -1,0 +1,551 @@
+/*!
+What an open database shares between its transactions and its background work: the log, the manifest, the trees of all
+storages, the catalog, and the one number that says how far history is visible.
+
+Two locks order everything. The *commit lock* ([`Store::commits`]) is held while a commit is checked, numbered, appended
+to the log and put into memtables, so that all three agree on the order. The *state lock* is held for moments only, to
+take or replace the catalog and the trees. Neither is held while a log record is synced: commits queue up behind one
+sync.
+
+A commit becomes visible when its record is durable, and all commits before it with it: the log syncs in order. Runs are
+published with their own durable manifest edit, under the commit lock, after the log before them was synced; so what is
+recovered is always a prefix of history.
+
+After a failed write or sync the store is poisoned: reads go on, writes are refused until it is reopened.
+*/
+
+use crate::cache::Cache;
+use crate::compaction::output::Output;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::IoRef;
+use crate::io::sync::{Condvar, Mutex};
+use crate::manifest::{Edit, LoadRecord, Manifest, RunEntry};
+use crate::run::RunSchema;
+use crate::scan::tree::{Mem, RunRef, Source, Tree};
+use crate::txn::catalog::{Catalog, SystemTables};
+use crate::txn::gate::Gate;
+use crate::types::{RunId, Seq, StorageId, TableDef};
+use crate::wal::{Lsn, Wal};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Full memtables that wait for their flush; commits wait while there are more.
+const IMMUTABLES_MAX: usize = 4;
+
+/// How long a commit waits for a flush before it goes on regardless: it is slowed down, never stopped.
+const THROTTLE_MAX: Duration = Duration::from_secs(1);
+
+/// Sizes that the store keeps to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Bytes of one memtable.
+    pub(crate) memtable_bytes: usize,
+    /// Bytes of all memtables together.
+    pub(crate) memtables_bytes: usize,
+    /// Bytes of log that may be needed for memtables.
+    pub(crate) log_bytes: u64,
+    /// Bytes of rows that a transaction keeps in memory before it stages runs.
+    pub(crate) buffer_bytes: usize,
+    /// Bytes of rows that are sorted at once when they are staged.
+    pub(crate) stage_bytes: usize,
+    /// Threads that a load may use.
+    pub(crate) threads: usize,
+}
+
+/// What all trees of one storage share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The next hidden row id.
+    next_row_id: AtomicI64,
+    /// The last commit that wrote to it.
+    last_commit: AtomicU64,
+    pub(crate) gate: Arc<Gate>,
+}
+
+impl Shared {
+    pub(crate) fn new(next_row_id: i64, last_commit: Seq) -> Arc<Self> {
+        Arc::new(Shared {
+            next_row_id: AtomicI64::new(next_row_id.max(1)),
+            last_commit: AtomicU64::new(last_commit),
+            gate: Gate::new(),
+        })
+    }
+
+    /// Takes `count` row ids that follow each other, and gives the first.
+    pub(crate) fn take_row_ids(&self, count: i64) -> i64 {
+        self.next_row_id.fetch_add(count, Ordering::AcqRel)
+    }
+
+    /// Never gives out `id` or one before it.
+    pub(crate) fn skip_row_id(&self, id: i64) {
+        self.next_row_id.fetch_max(id.saturating_add(1), Ordering::AcqRel);
+    }
+
+    pub(crate) fn next_row_id(&self) -> i64 {
+        self.next_row_id.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn last_commit(&self) -> Seq {
+        self.last_commit.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn committed(&self, seq: Seq) {
+        self.last_commit.fetch_max(seq, Ordering::AcqRel);
+    }
+}
+
+/// One storage: its tree, replaced as it changes, and what stays.
+#[derive(Debug, Clone)]
+pub(crate) struct Storage {
+    pub(crate) tree: Arc<Tree>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// The trees of all storages at one moment.
+pub(crate) type Trees = BTreeMap<StorageId, Storage>;
+
+/// What readers see.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) seq: Seq,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) trees: Arc<Trees>,
+}
+
+#[derive(Debug)]
+struct State {
+    view: View,
+    /// Catalogs of commits that are not visible yet, in their order.
+    catalogs: VecDeque<(Seq, Arc<Catalog>)>,
+}
+
+/// What the commit lock guards.
+#[derive(Debug)]
+pub(crate) struct Commits {
+    /// The last number that was given.
+    pub(crate) last_seq: Seq,
+    /// With all commits so far, visible or not.
+    pub(crate) catalog: Arc<Catalog>,
+}
+
+/// Counts for `stats`.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) flushes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) bytes_ingested: AtomicU64,
+}
+
+/// Calls for background work.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    /// Grows with every call for flushes.
+    pub(crate) flush: u64,
+    /// Grows with every call for merges.
+    pub(crate) compact: u64,
+    pub(crate) stop: bool,
+}
+
+/// Everything that opening a database finds out.
+pub(crate) struct Parts {
+    pub(crate) io: IoRef,
+    pub(crate) dir: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) output: Output,
+    pub(crate) log: Option<Wal>,
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) view: View,
+    pub(crate) next_id: u64,
+    pub(crate) next_mem: u64,
+    pub(crate) loads: BTreeMap<StorageId, Vec<LoadRecord>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) io: IoRef,
+    pub(crate) dir: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) output: Output,
+    pub(crate) system: SystemTables,
+    /// `None` where the database was opened for reading only.
+    log: Option<Wal>,
+    manifest: Mutex<Option<Manifest>>,
+    /// Held while runs are published or dropped outside of a commit, so that none is published into a dropped storage.
+    pub(crate) maintenance: Mutex<()>,
+    /// Held by whoever flushes: memtables of a storage go in their order, and the log is released in order.
+    pub(crate) flushing: Mutex<()>,
+    /// Held by whoever merges: two merges of one storage never choose the same runs.
+    pub(crate) compacting: Mutex<()>,
+    state: Mutex<State>,
+    pub(crate) commits: Mutex<Commits>,
+    loads: Mutex<BTreeMap<StorageId, Vec<LoadRecord>>>,
+    next_id: AtomicU64,
+    next_mem: AtomicU64,
+    poison: Mutex<Option<String>>,
+    closed: AtomicBool,
+    pub(crate) calls: Mutex<Calls>,
+    pub(crate) called: Condvar,
+    /// Told whenever a flush is done.
+    flushed: Condvar,
+    pub(crate) counters: Counters,
+}
+
+impl Store {
+    pub(crate) fn new(parts: Parts) -> Arc<Store> {
+        let commits = Commits { last_seq: parts.view.seq, catalog: Arc::clone(&parts.view.catalog) };
+        Arc::new(Store {
+            io: parts.io,
+            dir: parts.dir,
+            limits: parts.limits,
+            cache: parts.cache,
+            output: parts.output,
+            system: SystemTables::new(),
+            log: parts.log,
+            manifest: Mutex::new(parts.manifest),
+            maintenance: Mutex::new(()),
+            flushing: Mutex::new(()),
+            compacting: Mutex::new(()),
+            state: Mutex::new(State { view: parts.view, catalogs: VecDeque::new() }),
+            commits: Mutex::new(commits),
+            loads: Mutex::new(parts.loads),
+            next_id: AtomicU64::new(parts.next_id),
+            next_mem: AtomicU64::new(parts.next_mem),
+            poison: Mutex::new(None),
+            closed: AtomicBool::new(false),
+            calls: Mutex::new(Calls::default()),
+            called: Condvar::new(),
+            flushed: Condvar::new(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// What is visible now.
+    pub(crate) fn view(&self) -> View {
+        self.state.lock().view.clone()
+    }
+
+    pub(crate) fn log(&self) -> Result<&Wal> {
+        self.log.as_ref().ok_or_else(|| Error::new(ErrorKind::ReadOnly, "the database was opened for reading only"))
+    }
+
+    /// Refuses writes to a store that takes none.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.log()?;
+        if let Some(cause) = self.poison.lock().as_ref() {
+            let message = format!("an earlier write failed ({cause}); the database must be reopened to take writes");
+            return Err(Error::new(ErrorKind::Poisoned, message));
+        }
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(Error::invalid("the database is closed")),
+            false => Ok(()),
+        }
+    }
+
+    /// After this, writes are refused.
+    pub(crate) fn poison(&self, error: Error) -> Error {
+        self.poison.lock().get_or_insert_with(|| error.to_string());
+        self.called.notify_all();
+        self.flushed.notify_all();
+        error
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poison.lock().is_some()
+    }
+
+    /// Closes the log. Later writes are refused.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let Some(log) = self.log.as_ref().filter(|_| !self.is_poisoned()) else { return Ok(()) };
+        log.close()?;
+        match self.manifest.lock().as_mut() {
+            Some(manifest) => manifest.close(),
+            None => Ok(()),
+        }
+    }
+
+    /// A new id for a table or a storage.
+    pub(crate) fn take_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::AcqRel)
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn fresh_mem(&self) -> Arc<Mem> {
+        Mem::new(self.next_mem.fetch_add(1, Ordering::AcqRel))
+    }
+
+    /// A storage without rows.
+    pub(crate) fn fresh_storage(&self, table: &TableDef) -> Result<Storage> {
+        let tree = Tree {
+            schema: Arc::new(RunSchema::of(table)?),
+            active: self.fresh_mem(),
+            upper: Vec::new(),
+            last: Vec::new(),
+        };
+        Ok(Storage { tree: Arc::new(tree), shared: Shared::new(1, 0) })
+    }
+
+    /// Replaces trees under the state lock.
+    pub(crate) fn change_trees<T>(&self, change: impl FnOnce(&mut Trees) -> T) -> T {
+        let mut state = self.state.lock();
+        let mut trees = (*state.view.trees).clone();
+        let result = change(&mut trees);
+        state.view.trees = Arc::new(trees);
+        result
+    }
+
+    /// Replaces one tree, if its storage is still there.
+    pub(crate) fn change_tree(&self, storage: StorageId, change: impl FnOnce(&mut Tree)) {
+        self.change_trees(|trees| {
+            if let Some(storage) = trees.get_mut(&storage) {
+                let mut tree = (*storage.tree).clone();
+                change(&mut tree);
+                storage.tree = Arc::new(tree);
+            }
+        });
+    }
+
+    /// Notes the catalog of a commit that will be visible later. Under the commit lock.
+    pub(crate) fn await_catalog(&self, seq: Seq, catalog: Arc<Catalog>) {
+        self.state.lock().catalogs.push_back((seq, catalog));
+    }
+
+    /// Makes all commits up to `seq` visible; their log records are durable as far as the mode promises. Gives the trees
+    /// that no table has any more.
+    pub(crate) fn publish(&self, seq: Seq) -> Vec<(StorageId, Arc<Tree>)> {
+        self.publish_trees(seq, None::<fn(&mut Trees)>)
+    }
+
+    /// As [`Store::publish`], with a change of trees in the same moment.
+    pub(crate) fn publish_with(&self, seq: Seq, change: impl FnOnce(&mut Trees)) -> Vec<(StorageId, Arc<Tree>)> {
+        self.publish_trees(seq, Some(change))
+    }
+
+    fn publish_trees(&self, seq: Seq, change: Option<impl FnOnce(&mut Trees)>) -> Vec<(StorageId, Arc<Tree>)> {
+        let mut state = self.state.lock();
+        state.view.seq = state.view.seq.max(seq);
+        let before = Arc::clone(&state.view.catalog);
+        while state.catalogs.front().is_some_and(|(at, _)| *at <= seq) {
+            if let Some((_, catalog)) = state.catalogs.pop_front() {
+                state.view.catalog = catalog;
+            }
+        }
+        let after = Arc::clone(&state.view.catalog);
+        let mut gone = Vec::new();
+        let now = Arc::clone(&state.view.trees);
+        let mut trees = Cow::Borrowed(&*now);
+        if let Some(change) = change {
+            change(trees.to_mut());
+        }
+        if !Arc::ptr_eq(&before, &after) {
+            for id in before.storages().difference(&after.storages()) {
+                gone.extend(trees.to_mut().remove(id).map(|storage| (*id, storage.tree)));
+            }
+        }
+        if let Cow::Owned(trees) = trees {
+            state.view.trees = Arc::new(trees);
+        }
+        gone
+    }
+
+    /// Makes everything that was appended so far durable and visible, in every sync mode.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let log = self.log()?;
+        let (lsn, seq) = {
+            let commits = self.commits.lock();
+            (log.appended(), commits.last_seq)
+        };
+        log.sync_to(lsn).map_err(|error| self.poison(error))?;
+        self.drop_storages(self.publish(seq))
+    }
+
+    /// Makes an edit of the manifest durable, the directory's entries before it. `row_ids`: storages whose next row id is
+    /// to be noted. A failure poisons: whether the edit is there, only reopening tells.
+    pub(crate) fn edit(&self, mut edit: Edit, row_ids: &[(StorageId, Arc<Shared>)]) -> Result<()> {
+        self.io.sync_dir(&self.dir).map_err(|error| self.poison(error))?;
+        let mut manifest = self.manifest.lock();
+        let Some(manifest) = manifest.as_mut() else { return self.log().map(drop) };
+        // Read under the manifest's lock: these numbers never go back.
+        edit.next_run_id = Some(self.output.next_run());
+        edit.last_seq = Some(manifest.state().last_seq.max(self.view().seq).max(edit.last_seq.unwrap_or(0)));
+        for (storage, shared) in row_ids {
+            edit.next_row_ids.push((*storage, u64::try_from(shared.next_row_id()).unwrap_or(0)));
+        }
+        manifest.apply(edit).map_err(|error| match error.kind() {
+            // Everything is as it was.
+            ErrorKind::DiskFull | ErrorKind::LimitExceeded => error,
+            _ => self.poison(error),
+        })
+    }
+
+    /// As [`Store::edit`], for an edit that adds `runs`. Their files stay unless it is certain that the edit is not there.
+    pub(crate) fn publish_runs<'a>(
+        &self,
+        runs: impl Iterator<Item = &'a Arc<RunRef>> + Clone,
+        edit: Edit,
+        row_ids: &[(StorageId, Arc<Shared>)],
+    ) -> Result<()> {
+        runs.clone().for_each(|run| run.keep());
+        self.edit(edit, row_ids).inspect_err(|_| {
+            if !self.is_poisoned() {
+                runs.for_each(|run| run.doom());
+            }
+        })
+    }
+
+    /// The first position of the log that some memtable needs, but for those in `without`. Under the commit lock, or
+    /// later commits might lie before it.
+    pub(crate) fn first_needed(&self, _commits: &Commits, without: &[Arc<Mem>]) -> Result<Lsn> {
+        let end = self.log()?.appended();
+        let trees = self.view().trees;
+        let mems = trees.values().flat_map(|storage| storage.tree.mems());
+        let needed = mems.filter(|mem| !without.iter().any(|other| Arc::ptr_eq(other, mem)));
+        Ok(needed.filter_map(|mem| mem.first_lsn()).min().unwrap_or(end).min(end))
+    }
+
+    /// Calls for flushes.
+    pub(crate) fn call_flush(&self) {
+        self.calls.lock().flush += 1;
+        self.called.notify_all();
+    }
+
+    /// Calls for merges.
+    pub(crate) fn call_compact(&self) {
+        self.calls.lock().compact += 1;
+        self.called.notify_all();
+    }
+
+    /// Tells commits that wait for a flush.
+    pub(crate) fn tell_flushed(&self) {
+        // Taken so that nobody misses it between looking and waiting.
+        drop(self.calls.lock());
+        self.flushed.notify_all();
+    }
+
+    /// Waits a little where flushes do not keep up.
+    pub(crate) fn throttle(&self) {
+        let full = || {
+            let trees = self.view().trees;
+            trees.values().map(|storage| storage.tree.immutables().count()).sum::<usize>() > IMMUTABLES_MAX
+        };
+        if !full() {
+            return;
+        }
+        let mut calls = self.calls.lock();
+        calls.flush += 1;
+        self.called.notify_all();
+        while full() && !self.is_poisoned() {
+            let timed_out;
+            (calls, timed_out) = self.flushed.wait_timeout(calls, THROTTLE_MAX);
+            if timed_out {
+                return;
+            }
+        }
+    }
+
+    /// Sets full memtables aside, and those that pin too much log or memory. Under the commit lock.
+    pub(crate) fn rotate_full(&self, commits: &Commits, written: &[StorageId]) -> Result<()> {
+        let end = self.log()?.appended();
+        let trees = self.view().trees;
+        let mut full: Vec<StorageId> = Vec::new();
+        for id in written {
+            if trees.get(id).is_some_and(|s| s.tree.active.table.bytes() >= self.limits.memtable_bytes) {
+                full.push(*id);
+            }
+        }
+        // Looked at now and then only: all trees are walked.
+        if full.is_empty() && !commits.last_seq.is_multiple_of(64) {
+            return Ok(());
+        }
+        let pins = |mem: &Mem| mem.first_lsn().is_some_and(|lsn| end.saturating_sub(lsn) > self.limits.log_bytes);
+        full.extend(trees.iter().filter(|(_, storage)| pins(&storage.tree.active)).map(|(id, _)| *id));
+        let bytes: usize = trees.values().flat_map(|s| s.tree.mems()).map(|mem| mem.table.bytes()).sum();
+        if full.is_empty() && bytes > self.limits.memtables_bytes {
+            full.extend(trees.iter().max_by_key(|(_, s)| s.tree.active.table.bytes()).map(|(id, _)| *id));
+        }
+        if !full.is_empty() {
+            self.rotate(&full);
+            self.call_flush();
+        }
+        Ok(())
+    }
+
+    /// Sets the active memtables of storages aside. Under the commit lock.
+    pub(crate) fn rotate(&self, storages: &[StorageId]) {
+        for id in storages {
+            let fresh = self.fresh_mem();
+            self.change_tree(*id, |tree| *tree = tree.rotated(fresh));
+        }
+    }
+
+    pub(crate) fn loads(&self, storage: StorageId) -> Vec<LoadRecord> {
+        self.loads.lock().get(&storage).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn add_loads(&self, loads: &[(StorageId, LoadRecord)]) {
+        let mut all = self.loads.lock();
+        for (storage, load) in loads {
+            all.entry(*storage).or_default().push(load.clone());
+        }
+    }
+
+    /// Removes runs of storages that no table has any more.
+    pub(crate) fn drop_storages(&self, storages: Vec<(StorageId, Arc<Tree>)>) -> Result<()> {
+        if storages.is_empty() {
+            return Ok(());
+        }
+        let _alone = self.maintenance.lock();
+        let ids: Vec<StorageId> = storages.iter().map(|(id, _)| *id).collect();
+        self.edit(Edit { drop_storages: ids.clone(), ..Edit::default() }, &[])?;
+        for (_, tree) in &storages {
+            tree.runs().for_each(|run| run.doom());
+        }
+        let mut loads = self.loads.lock();
+        ids.iter().for_each(|id| {
+            loads.remove(id);
+        });
+        Ok(())
+    }
+
+    /// The manifest's entry of a run.
+    pub(crate) fn entry(run: &RunRef) -> RunEntry {
+        RunEntry { level: run.level, meta: run.run.meta().clone(), fixed_seq: run.fixed_seq }
+    }
+
+    /// Puts a flushed memtable's runs in its place.
+    pub(crate) fn replace_mem(&self, storage: StorageId, mem: &Arc<Mem>, runs: &[Arc<RunRef>]) {
+        self.change_tree(storage, |tree| {
+            let place = tree.upper.iter().position(|s| matches!(s, Source::Mem(other) if Arc::ptr_eq(other, mem)));
+            if let Some(place) = place {
+                tree.upper.splice(place..=place, runs.iter().cloned().map(Source::Run));
+            }
+        });
+    }
+
+    /// Puts runs of one level in the place of others.
+    pub(crate) fn replace_runs(&self, storage: StorageId, old: &[RunId], new: &[Arc<RunRef>], to_last: bool) {
+        self.change_tree(storage, |tree| {
+            let is_old = |run: &Arc<RunRef>| old.contains(&run.id());
+            let first = tree.upper.iter().position(|s| matches!(s, Source::Run(run) if is_old(run)));
+            tree.upper.retain(|source| !matches!(source, Source::Run(run) if is_old(run)));
+            tree.last.retain(|run| !is_old(run));
+            if to_last {
+                tree.add_last(new.iter().cloned());
+            } else if let Some(first) = first {
+                tree.upper.splice(first..first, new.iter().cloned().map(Source::Run));
+            }
+        });
+    }
+}

@@ -1,0 +1,373 @@
+/*!
+What a log says when it is opened: its segments are surveyed, their frames read in order, their records handed out.
+
+The rules, which [`super`] explains:
+
+- A frame counts only if all of it is as written, it stands where it was written, and it follows the frame before it.
+- The stream of a segment ends where the next segment begins, whatever else stands in the file: a torn tail that was cut
+  once never comes back.
+- At the first frame that does not count, a search through all that follows decides: a valid frame whose watermark lies
+  beyond the gap, or a later segment that begins beyond it, proves that durable bytes are damaged. Else it is the torn
+  tail of a crash, and the stream ends there.
+*/
+
+use super::frame::{BLOCK, BLOCK_BYTES, FRAME_HEADER_BYTES, Frame, FrameRead, HeaderBlock, SegmentHeader};
+use super::record::{Assembler, length};
+use super::segment::number_of;
+use super::{Lsn, Replay};
+use crate::error::{Error, ErrorKind, Place, Result};
+use crate::io::{Buffer, EntryKind, File, IoRef, OpenMode};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes that are read at once, or as many as a frame has.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A segment file that was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    /// `None` where the first block is no header: prepared and never used, torn, or damaged.
+    header: Option<(SegmentHeader, u32)>,
+    reader: Reader,
+}
+
+impl Found {
+    fn start(&self) -> Option<Lsn> {
+        self.header.map(|(header, _)| header.start)
+    }
+}
+
+/// Opens all segments in `dir`, in order, and reads their headers.
+pub(super) fn survey(io: &IoRef, dir: &Path, database_id: &[u8; 16]) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for entry in io.list(dir)? {
+        if let (Some(number), EntryKind::File) = (number_of(&entry.name), entry.kind) {
+            found.push(look(io, number, dir.join(&entry.name), database_id)?);
+        }
+    }
+    found.sort_by_key(|segment| segment.number);
+    let starts: Vec<_> = found.iter().filter_map(|segment| Some((segment.start()?, &segment.path))).collect();
+    for ((before, _), (after, path)) in starts.iter().zip(starts.iter().skip(1)) {
+        if after < before {
+            return Err(Error::corruption("a log segment begins before the one that precedes it").at(*path, 0));
+        }
+    }
+    Ok(found)
+}
+
+fn look(io: &IoRef, number: u64, path: PathBuf, database_id: &[u8; 16]) -> Result<Found> {
+    let file = io.open(&path, OpenMode::Read)?;
+    let header = match SegmentHeader::decode(&file.read_at(0, BLOCK_BYTES)?) {
+        HeaderBlock::Bad => None,
+        HeaderBlock::Valid(header, crc) => Some((header, crc)),
+        HeaderBlock::Newer(version) => {
+            let sentence =
+                format!("the log has format {version}, which a newer release wrote; open it with that release");
+            return Err(Error::new(ErrorKind::NewerFormat, sentence).at(path, 0));
+        }
+    };
+    match header {
+        Some((header, _)) if header.database_id != *database_id => {
+            Err(Error::corruption("the log segment belongs to another database").at(path, 0))
+        }
+        Some((header, _)) if header.number != number => {
+            let sentence = format!("the file holds log segment {}, not the one it is named for", header.number);
+            Err(Error::corruption(sentence).at(path, 0))
+        }
+        header => Ok(Found { number, path, header, reader: Reader::new(file)? }),
+    }
+}
+
+/// What was found out by reading a log.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Segments that the stream lies in, by number: file and start.
+    pub(super) kept: Vec<(PathBuf, Lsn)>,
+    /// Files that nothing needs: released, prepared and never used, or torn at their very beginning.
+    pub(super) dead: Vec<PathBuf>,
+    /// What may be in the operating system's memory only: a file, and the bytes from … to.
+    pub(super) unproved: Option<(PathBuf, u64, u64)>,
+    /// One above the highest number that any file has.
+    pub(super) next_number: u64,
+    pub(super) replay: Replay,
+}
+
+/// Reads the stream and hands each complete record that ends after `from` to `apply`, with the position behind it.
+/// `from` is 0 or the end of a record.
+pub(super) fn replay(
+    mut found: Vec<Found>,
+    from: Lsn,
+    apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
+) -> Result<Outcome> {
+    let next_number = found.last().map_or(1, |last| last.number.saturating_add(1));
+    let first = found.iter().rposition(|segment| segment.start().is_some_and(|start| start <= from));
+    check_beginning(&found, first, from)?;
+
+    let needed = found.split_off(first.unwrap_or(0));
+    let mut dead: Vec<PathBuf> = found.into_iter().map(|segment| segment.path).collect();
+    let mut kept = Vec::new();
+    let mut pass = Pass::new(from, apply);
+    let mut segments = VecDeque::from(needed);
+    while let Some(mut segment) = segments.pop_front() {
+        let limit = segments.iter().find_map(Found::start).unwrap_or(Lsn::MAX);
+        match segment.header {
+            None => {
+                pass.refuse_if_proved(&mut segment, 0, None)?;
+                pass.stopped = Some(Place { file: segment.path.clone(), offset: Some(0) });
+                dead.push(segment.path);
+            }
+            Some((header, crc)) => {
+                pass.read_segment(&mut segment, &header, crc, limit)?;
+                kept.push((segment.path, header.start));
+            }
+        }
+    }
+    let unproved = pass.unproved();
+    // Without syncs the log may end before what the caller has stored elsewhere already.
+    let replay = Replay { end: pass.needed_from(), ..pass.result };
+    Ok(Outcome { kept, dead, next_number, unproved, replay })
+}
+
+/// That the log reaches back to `from`.
+fn check_beginning(found: &[Found], first: Option<usize>, from: Lsn) -> Result<()> {
+    if first.is_some() {
+        return Ok(());
+    }
+    match found.iter().find(|segment| segment.start().is_some()) {
+        Some(segment) => {
+            let start = segment.start().unwrap_or_default();
+            let sentence =
+                format!("the log begins at position {start}, but is needed from {from}: a segment is missing");
+            Err(Error::corruption(sentence).at(&segment.path, 0))
+        }
+        None if found.is_empty() && from > 0 => {
+            Err(Error::corruption(format!("the log is needed from position {from}, but has no segment")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// One reading of a log.
+struct Pass<'a> {
+    from: Lsn,
+    apply: &'a mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
+    assembler: Assembler,
+    /// Where the stream stopped before the end of a segment, for the error if that proves to be damage.
+    stopped: Option<Place>,
+    last: Option<LastSegment>,
+    result: Replay,
+}
+
+/// What is known of the segment that was read last.
+struct LastSegment {
+    path: PathBuf,
+    /// The highest watermark in it, at least its start.
+    watermark: Lsn,
+    /// Frames that no watermark covers: offset and the position behind them.
+    uncovered: VecDeque<(u64, Lsn)>,
+    end_offset: u64,
+}
+
+impl<'a> Pass<'a> {
+    fn new(from: Lsn, apply: &'a mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Self {
+        let result = Replay { records: 0, bytes: 0, end: from, torn: None };
+        Pass { from, apply, assembler: Assembler::default(), stopped: None, last: None, result }
+    }
+
+    fn read_segment(&mut self, segment: &mut Found, header: &SegmentHeader, crc: u32, limit: Lsn) -> Result<()> {
+        if self.last.is_none() {
+            self.result.end = header.start;
+        }
+        if header.start > self.result.end {
+            let (end, start) = (self.result.end, header.start);
+            let sentence = format!("durable log records between positions {end} and {start} are damaged or missing");
+            let place = self.stopped.take().unwrap_or(Place { file: segment.path.clone(), offset: Some(0) });
+            return Err(Error::corruption(sentence).at(place.file, place.offset));
+        }
+        if header.fresh {
+            self.assembler.reset();
+        }
+        self.stopped = None;
+        self.result.torn = None;
+        self.last = Some(LastSegment {
+            path: segment.path.clone(),
+            watermark: header.start,
+            uncovered: VecDeque::new(),
+            end_offset: BLOCK,
+        });
+        self.read_frames(segment, header, crc, limit)
+    }
+
+    fn read_frames(&mut self, segment: &mut Found, header: &SegmentHeader, crc: u32, limit: Lsn) -> Result<()> {
+        let mut offset = BLOCK;
+        let mut previous = crc;
+        while self.result.end < limit {
+            let follows = |read: &FrameRead, end: Lsn| {
+                let frame = read.frame;
+                let placed = frame.offset == offset && frame.epoch == header.epoch;
+                placed && frame.database_id == header.database_id && frame.previous == previous && frame.lsn == end
+            };
+            let mut read = segment.reader.frame(offset)?.filter(|read| follows(read, self.result.end));
+            if read.is_none() {
+                read = self.second_look(segment, offset, header, limit, &follows)?;
+            }
+            let Some(read) = read else { return Ok(()) };
+            self.take(segment, offset, &read, limit)?;
+            offset += length(read.bytes());
+            previous = read.crc;
+        }
+        Ok(())
+    }
+
+    /// At a frame that does not count: damage is an error, a torn tail is `None`. A writer may be at work while a
+    /// reader process reads, so what looks like damage is read once more.
+    fn second_look(
+        &mut self,
+        segment: &mut Found,
+        offset: u64,
+        header: &SegmentHeader,
+        limit: Lsn,
+        follows: &dyn Fn(&FrameRead, Lsn) -> bool,
+    ) -> Result<Option<FrameRead>> {
+        let proof = self.refuse_if_proved(segment, offset, Some(header));
+        if proof.is_err() {
+            segment.reader.forget();
+            let again = segment.reader.frame(offset)?.filter(|read| follows(read, self.result.end));
+            return if again.is_some() { Ok(again) } else { proof.map(|()| None) };
+        }
+        let place = Place { file: segment.path.clone(), offset: Some(offset) };
+        if segment.reader.get(offset, BLOCK_BYTES)?.iter().any(|byte| *byte != 0) {
+            self.result.torn = Some(place.clone());
+        }
+        if limit < Lsn::MAX {
+            self.stopped = Some(place);
+        }
+        Ok(None)
+    }
+
+    /// Fails if a valid frame behind `offset` proves that the bytes at the end of the stream were durable.
+    fn refuse_if_proved(&mut self, segment: &mut Found, offset: u64, header: Option<&SegmentHeader>) -> Result<()> {
+        let mut at = offset + BLOCK;
+        while segment.reader.reaches(at) {
+            if let Some(read) = segment.reader.frame(at)?
+                && read.frame.offset == at
+                && read.frame.watermark > self.needed_from()
+                && header.is_none_or(|header| {
+                    read.frame.epoch == header.epoch && read.frame.database_id == header.database_id
+                })
+            {
+                let sentence = format!(
+                    "the log is damaged: the frame here does not hold, and the one at offset {at} proves that it was \
+                     durable once"
+                );
+                return Err(Error::corruption(sentence).at(&segment.path, offset));
+            }
+            at += BLOCK;
+        }
+        Ok(())
+    }
+
+    /// Takes a frame's payload into the stream, up to `limit`.
+    fn take(&mut self, segment: &mut Found, offset: u64, read: &FrameRead, limit: Lsn) -> Result<()> {
+        let payload = segment.reader.get(offset + length(FRAME_HEADER_BYTES), read.payload_bytes)?;
+        let end = self.result.end;
+        let inside = usize::try_from(limit - end).unwrap_or(usize::MAX);
+        let payload = payload.get(..inside).unwrap_or(payload);
+        let known = usize::try_from(self.from.saturating_sub(end)).unwrap_or(usize::MAX);
+        let new = payload.get(known..).unwrap_or_default();
+
+        let result = &mut self.result;
+        let apply = &mut self.apply;
+        let mut count = |lsn: Lsn, record: &[u8]| {
+            result.records += 1;
+            result.bytes += length(record.len());
+            apply(lsn, record)
+        };
+        let place = |error: Error| error.at(&segment.path, offset);
+        self.assembler.feed(end.max(self.from), new, &mut count).map_err(place)?;
+        self.result.end = end + length(payload.len());
+
+        if let Some(last) = &mut self.last {
+            last.note(offset, read, self.result.end);
+        }
+        Ok(())
+    }
+
+    /// The position from which on the log has something to say that is not known yet.
+    fn needed_from(&self) -> Lsn {
+        self.result.end.max(self.from)
+    }
+
+    fn unproved(&self) -> Option<(PathBuf, u64, u64)> {
+        let last = self.last.as_ref()?;
+        let (offset, _) = *last.uncovered.front()?;
+        // The first frame was written together with the header.
+        let from = if offset == BLOCK { 0 } else { offset };
+        Some((last.path.clone(), from, last.end_offset))
+    }
+}
+
+impl LastSegment {
+    fn note(&mut self, offset: u64, read: &FrameRead, end: Lsn) {
+        self.watermark = self.watermark.max(read.frame.watermark);
+        self.uncovered.push_back((offset, end));
+        self.end_offset = offset + length(read.bytes());
+        while self.uncovered.front().is_some_and(|(_, end)| *end <= self.watermark) {
+            self.uncovered.pop_front();
+        }
+    }
+}
+
+/// Reads a segment file through one buffer.
+#[derive(Debug)]
+struct Reader {
+    file: Arc<dyn File>,
+    /// Bytes of the file when it was opened: a segment never grows.
+    len: u64,
+    buffer: Buffer,
+    buffer_at: u64,
+}
+
+impl Reader {
+    fn new(file: Arc<dyn File>) -> Result<Self> {
+        let len = file.len()?;
+        Ok(Reader { file, len, buffer: Buffer::new(), buffer_at: 0 })
+    }
+
+    /// Forgets what was read.
+    fn forget(&mut self) {
+        self.buffer = Buffer::new();
+    }
+
+    /// `len` bytes at `offset`; fewer only at the end of the file.
+    fn get(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let len = len.min(left);
+        if self.rest(offset).len() < len {
+            self.buffer = self.file.read_at(offset, len.max(READ_BYTES).min(left))?;
+            self.buffer_at = offset;
+        }
+        let rest = self.rest(offset);
+        Ok(rest.get(..len).unwrap_or(rest))
+    }
+
+    /// The bytes that are in the buffer from `offset` on.
+    fn rest(&self, offset: u64) -> &[u8] {
+        let skip = offset.checked_sub(self.buffer_at).and_then(|skip| usize::try_from(skip).ok());
+        skip.and_then(|skip| self.buffer.get(skip..)).unwrap_or_default()
+    }
+
+    /// Whether the file has a byte at `offset`.
+    fn reaches(&self, offset: u64) -> bool {
+        offset < self.len
+    }
+
+    /// The frame at `offset`, if its checksum holds.
+    fn frame(&mut self, offset: u64) -> Result<Option<FrameRead>> {
+        let Some(bytes) = Frame::peek(self.get(offset, FRAME_HEADER_BYTES)?) else { return Ok(None) };
+        Ok(Frame::decode(self.get(offset, bytes)?))
+    }
+}

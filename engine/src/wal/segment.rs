@@ -1,0 +1,182 @@
+/*!
+Segment files from the writer's side: prepared, written, sealed.
+
+A segment is prepared before it is needed: created, filled with zeros to its full size, and synced together with its
+directory entry. From then on writing in it needs no space and changes no metadata, so a full disk shows itself when a
+segment is prepared, when nothing is half-written yet, and never in the middle of a frame.
+*/
+
+use super::Lsn;
+use super::frame::{
+    BLOCK, BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, SegmentHeader, frame_bytes,
+};
+use super::record::length;
+use crate::error::Result;
+use crate::io::{Buffer, File, IoRef, OpenMode};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A segment whose space is there and which nothing was written to.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    file: Arc<dyn File>,
+}
+
+impl Ready {
+    /// Creates the file of segment `number` with `bytes` bytes, durably. What is left of a failure is removed.
+    pub(super) fn prepare(io: &IoRef, dir: &Path, number: u64, bytes: u64) -> Result<Ready> {
+        let path = dir.join(file_name(number));
+        let prepare = || {
+            let file = io.open(&path, OpenMode::CreateNew)?;
+            file.allocate(bytes)?;
+            file.sync_all()?;
+            io.sync_dir(dir)?;
+            Ok(file)
+        };
+        match prepare() {
+            Ok(file) => Ok(Ready { number, path, bytes, file }),
+            Err(error) => {
+                // Best effort: a file without a header means nothing to recovery, which removes it.
+                let _ = io.remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Bytes of frames it will take at least, wherever they are cut at its end.
+    pub(super) fn room(&self) -> u64 {
+        self.bytes.saturating_sub(2 * BLOCK)
+    }
+}
+
+/// The name of segment `number`'s file.
+pub(super) fn file_name(number: u64) -> String {
+    format!("wal-{number:08}.log")
+}
+
+/// The number in a segment's file name; `None` for any other file.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("wal-")?.strip_suffix(".log")?;
+    let number = digits.parse().ok()?;
+    (file_name(number) == name).then_some(number)
+}
+
+/// The segment that is being written.
+#[derive(Debug)]
+pub(super) struct Active {
+    file: Arc<dyn File>,
+    bytes: u64,
+    header: SegmentHeader,
+    header_written: bool,
+    /// Where the next frame begins.
+    offset: u64,
+    /// Checksum of the frame before it.
+    crc: u32,
+}
+
+impl Active {
+    /// Begins to use a prepared segment. Its header is written together with its first frames.
+    pub(super) fn begin(ready: Ready, header: SegmentHeader) -> Active {
+        Active { file: ready.file, bytes: ready.bytes, header, header_written: false, offset: BLOCK, crc: 0 }
+    }
+
+    fn left(&self) -> u64 {
+        self.bytes.saturating_sub(self.offset)
+    }
+
+    /// Bytes of frames it will take at least, wherever they are cut at its end.
+    pub(super) fn room(&self) -> u64 {
+        self.left().saturating_sub(BLOCK)
+    }
+
+    /// Whether no frame fits any more.
+    pub(super) fn is_full(&self) -> bool {
+        self.left() < BLOCK
+    }
+
+    /// Whether more than half of it is used.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.offset > self.bytes / 2
+    }
+
+    /// Writes as much of `stream`, which begins at `lsn`, as there is space for; gives the bytes taken. Nothing is
+    /// synced. An empty `stream` writes a frame that has only a watermark.
+    pub(super) fn write(&mut self, lsn: Lsn, watermark: Lsn, stream: &[u8], buffer: &mut Buffer) -> Result<usize> {
+        let mut taken = 0;
+        loop {
+            let rest = stream.get(taken..).unwrap_or_default();
+            if self.is_full() || (taken > 0 && rest.is_empty()) {
+                return Ok(taken);
+            }
+            taken += self.write_once(lsn + length(taken), watermark, rest, buffer)?;
+            if stream.is_empty() {
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Writes one frame, after the header if that was not written yet.
+    fn write_once(&mut self, lsn: Lsn, watermark: Lsn, stream: &[u8], buffer: &mut Buffer) -> Result<usize> {
+        let space = usize::try_from(self.left()).unwrap_or(FRAME_BYTES_MAX).min(FRAME_BYTES_MAX);
+        let payload_max = space.saturating_sub(FRAME_HEADER_BYTES).min(FRAME_PAYLOAD_MAX);
+        let (payload, _) = stream.split_at_checked(payload_max).unwrap_or((stream, &[]));
+
+        let mut out = std::mem::take(buffer);
+        out.clear();
+        let mut at = self.offset;
+        if !self.header_written {
+            self.crc = self.header.encode(&mut out);
+            at -= length(BLOCK_BYTES);
+        }
+        let frame = Frame {
+            database_id: self.header.database_id,
+            epoch: self.header.epoch,
+            offset: self.offset,
+            lsn,
+            watermark,
+            previous: self.crc,
+        };
+        let crc = frame.encode(payload, &mut out);
+        *buffer = self.file.write_all_at(at, out)?;
+        self.header_written = true;
+        self.crc = crc;
+        self.offset += length(frame_bytes(payload.len()));
+        Ok(payload.len())
+    }
+
+    /// Makes all that was written durable.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Ends the segment at `lsn`, which is durable: says so in a last frame, and gives unused space back.
+    pub(super) fn seal(mut self, lsn: Lsn, buffer: &mut Buffer) -> Result<()> {
+        if !self.is_full() {
+            self.write(lsn, lsn, &[], buffer)?;
+            self.sync()?;
+        }
+        if self.left() > 0 {
+            self.file.set_len(self.offset)?;
+            self.file.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_and_numbers_belong_together() {
+        for number in [0, 1, 99_999_999, 100_000_000, u64::MAX] {
+            assert_eq!(number_of(&file_name(number)), Some(number));
+        }
+        for name in ["wal-1.log", "wal-.log", "wal-00000001.log.tmp", "wal-+0000001.log", "manifest-00000001"] {
+            assert_eq!(number_of(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+/*!
+What a directory may be, and what opening says of it.
+*/
+
+use crate::support::*;
+use omendb_engine::ErrorKind;
+use omendb_engine::db::{Db, Expectation, Options, ScanRequest};
+use std::path::Path;
+
+fn kind(options: Options) -> ErrorKind {
+    Db::open(options).unwrap_err().kind()
+}
+
+#[test]
+fn other_directories_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("letter.txt"), "dear").unwrap();
+    assert_eq!(kind(Options::dir(dir.path())), ErrorKind::NotADatabase);
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["letter.txt"]);
+    assert_eq!(kind(Options::dir(dir.path().join("letter.txt"))), ErrorKind::NotADatabase);
+    let absent = dir.path().join("absent");
+    assert_eq!(kind(Options { create: false, ..Options::dir(&absent) }), ErrorKind::NotADatabase);
+    assert_eq!(kind(Options { read_only: true, ..Options::dir(&absent) }), ErrorKind::NotADatabase);
+    assert!(!absent.exists());
+}
+
+#[test]
+fn a_newer_format_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    Db::open(Options::dir(&path)).unwrap().close().unwrap();
+    let identity = path.join("OMENDB");
+    let text = std::fs::read_to_string(&identity).unwrap();
+    std::fs::write(&identity, text.replace("format 1", "format 9")).unwrap();
+    let error = Db::open(Options::dir(&path)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NewerFormat);
+    assert!(error.to_string().contains("format 9"), "{error}");
+    std::fs::write(&identity, "not ours").unwrap();
+    assert_eq!(kind(Options::dir(&path)), ErrorKind::NotADatabase);
+}
+
+#[test]
+fn one_process_writes_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let db = Db::open(Options::dir(&path)).unwrap();
+    let error = Db::open(Options::dir(&path)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    db.close().unwrap();
+    Db::open(Options::dir(&path)).unwrap();
+}
+
+fn listing(path: &Path) -> Vec<(String, u64)> {
+    let mut all: Vec<_> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_reader_sees_the_state_as_at_open_beside_a_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let db = Db::open(Options { dir: Some(path.clone()), ..small() }).unwrap();
+    let t = create_kv(&db, "t");
+    let rows: Vec<_> = ints(&(0..3000).map(|k| (k, k)).collect::<Vec<_>>());
+    rows.chunks(100).for_each(|chunk| {
+        put(&db, &t, chunk);
+    });
+    db.flush().unwrap();
+    put(&db, &t, &ints(&[(5000, 1)]));
+    let reader = Db::open(Options { read_only: true, ..Options::dir(&path) }).unwrap();
+    assert!(reader.is_read_only());
+    assert_eq!(try_put(&reader, &t, &ints(&[(1, 1)]), Expectation::None).unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(reader.flush().unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(all(&reader, &t).len(), 3001);
+    // Runs that the writer removes stay readable here.
+    for k in 0..3000 {
+        if k % 3 == 0 {
+            put(&db, &t, &ints(&[(k, -1)]));
+        }
+    }
+    db.compact(None).unwrap();
+    let mut expect = rows;
+    expect.extend(ints(&[(5000, 1)]));
+    assert_eq!(all(&reader, &t), expect);
+    let request = ScanRequest { projection: t.column_ids(), reverse: true, limit: Some(1), ..ScanRequest::default() };
+    assert_eq!(scan(&reader.snapshot().unwrap(), &t, request), ints(&[(5000, 1)]));
+}
+
+#[test]
+fn a_reader_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let db = Db::open(Options { dir: Some(path.clone()), ..small() }).unwrap();
+    let t = create_kv(&db, "t");
+    put(&db, &t, &ints(&[(1, 1)]));
+    db.flush().unwrap();
+    put(&db, &t, &ints(&[(2, 2)]));
+    db.close().unwrap();
+    let before = listing(&path);
+    let reader = Db::open(Options { read_only: true, ..Options::dir(&path) }).unwrap();
+    assert_eq!(all(&reader, &t), ints(&[(1, 1), (2, 2)]));
+    reader.close().unwrap();
+    assert_eq!(listing(&path), before);
+}
+
+#[test]
+fn what_a_crash_left_of_making_a_database_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    Db::open(Options::dir(&path)).unwrap().close().unwrap();
+    std::fs::rename(path.join("OMENDB"), path.join("OMENDB.new")).unwrap();
+    let db = Db::open(Options::dir(&path)).unwrap();
+    create_kv(&db, "t");
+}
+
+#[test]
+fn orphans_are_removed_by_a_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    Db::open(Options::dir(&path)).unwrap().close().unwrap();
+    std::fs::write(path.join("run-77.omen"), "half a run").unwrap();
+    Db::open(Options { read_only: true, ..Options::dir(&path) }).unwrap();
+    assert!(path.join("run-77.omen").exists());
+    Db::open(Options::dir(&path)).unwrap();
+    assert!(!path.join("run-77.omen").exists());
+}
