@@ -389,7 +389,8 @@ impl RecordParser {
             count += 1;
         }
         if trouble.as_ref().is_none_or(|(column, _)| column.is_some()) && count != self.by_field.len() {
-            let message = format!("the record has {count} fields, expected {}", self.by_field.len());
+            let fields = if count == 1 { "field" } else { "fields" };
+            let message = format!("the record has {count} {fields}, expected {}", self.by_field.len());
             trouble = Some((None, Reason::new(state::BAD_COPY_FILE_FORMAT, message)));
         }
         if !fields.done {
@@ -549,7 +550,7 @@ mod tests {
         check(
             "1\n2,y\n3,x,9\n",
             &[(Some(2), Some("y"))],
-            &[(1, "the record has 1 fields, expected 2"), (3, "the record has 3 fields, expected 2")],
+            &[(1, "the record has 1 field, expected 2"), (3, "the record has 3 fields, expected 2")],
         );
         check("1,\"a\nb\"\n9,\"open\n", &[(Some(1), Some("a\nb"))], &[(3, "a quoted field is never closed")]);
         check("1,\"a\"b\n2,c\n", &[(Some(2), Some("c"))], &[(1, "text follows the closing quote of a field")]);
