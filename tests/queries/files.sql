@@ -56,7 +56,7 @@ SELECT DISTINCT origin FROM {flights} f WHERE origin NOT IN (SELECT destination 
 -- name: cte
 WITH busy AS (SELECT origin, count(*) AS n FROM {flights} f GROUP BY origin), top AS (SELECT * FROM busy WHERE n > 300) SELECT count(*) AS airports, sum(n) AS flights FROM top;
 -- name: recursive_cte
-WITH RECURSIVE days(d) AS (SELECT 0 UNION ALL SELECT d + 1 FROM days WHERE d < 9) SELECT d, (SELECT count(*) FROM {zips} z WHERE length(city) = d) AS n FROM days ORDER BY d;
+WITH RECURSIVE days(d) AS (SELECT 0 UNION ALL SELECT d + 1 FROM days WHERE d < 9) SELECT d, count(z.zip_code) AS n FROM days LEFT JOIN {zips} z ON length(z.city) = d GROUP BY d ORDER BY d;
 -- name: window_rank
 SELECT origin, n, r FROM (SELECT origin, count(*) AS n, rank() OVER (ORDER BY count(*) DESC, origin) AS r FROM {flights} f GROUP BY origin) x WHERE r <= 8 ORDER BY r;
 -- name: window_running

@@ -21,7 +21,7 @@ pub struct Answer {
 /// # Errors
 /// The statement's error, as text with its SQLSTATE.
 pub fn ask(session: &Session, sql: &str) -> Result<Answer, String> {
-    let told = |e: omendb_sql::SqlError| format!("{} {e}", e.sqlstate());
+    let told = |e: omendb_sql::SqlError| format!("{}: {}", e.sqlstate(), e.message());
     match session.execute(sql).map_err(told)? {
         Outcome::Done(done) => Ok(Answer { names: vec!["tag".into()], rows: vec![vec![done.tag]] }),
         Outcome::Rows(rows) => {
