@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const ROWS: i64 = 150_000;
+const ROWS: i64 = 50_000;
 
 /// A CSV of `ROWS` rows whose keys start at `first` and whose values are `value`.
 fn csv(dir: &Path, name: &str, first: i64, value: &str) -> PathBuf {
@@ -32,9 +32,10 @@ fn loader(db: &Path, more: &[&str], files: &[&Path]) -> Command {
 fn number(db: &Path, sql: &str) -> Option<i64> {
     let database = Database::open(OpenOptions { dir: Some(db.into()), ..OpenOptions::default() }).unwrap();
     let number = match database.session().execute(sql) {
-        Ok(Outcome::Rows(rows)) => rows.map(Result::unwrap).find(|b| b.num_rows() > 0).and_then(|batch| {
-            arrow::util::display::array_value_to_string(batch.column(0), 0).unwrap().parse().ok()
-        }),
+        Ok(Outcome::Rows(rows)) => rows
+            .map(Result::unwrap)
+            .find(|b| b.num_rows() > 0)
+            .and_then(|batch| arrow::util::display::array_value_to_string(batch.column(0), 0).unwrap().parse().ok()),
         _ => None,
     };
     database.close().unwrap();
@@ -84,12 +85,14 @@ fn a_load_without_a_key_is_whole_or_absent_and_resumes() {
 fn each_of_several_files_is_whole_or_absent() {
     let dir = tempfile::tempdir().unwrap();
     let db = dir.path().join("db");
-    let files: Vec<PathBuf> = (0..3).map(|i| csv(dir.path(), &format!("{i}.csv"), i * ROWS, &format!("f{i}"))).collect();
+    let files: Vec<PathBuf> =
+        (0..3).map(|i| csv(dir.path(), &format!("{i}.csv"), i * ROWS, &format!("f{i}"))).collect();
     let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     let options = ["--create", "--primary-key", "id", "--resume"];
     let check = || {
         if number(&db, "SELECT count(*) FROM t").is_some() {
-            let partial = format!("SELECT count(*) FROM (SELECT value FROM t GROUP BY value HAVING count(*) <> {ROWS}) p");
+            let partial =
+                format!("SELECT count(*) FROM (SELECT value FROM t GROUP BY value HAVING count(*) <> {ROWS}) p");
             assert_eq!(number(&db, &partial), Some(0));
         }
     };

@@ -10,8 +10,8 @@ past 64 bits, more than 38 digits) become what PostgreSQL makes of them, as far 
 use crate::error::{Result, SqlError, state};
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, Interval, LimitClause, ObjectName, Query, Select, SetExpr, Statement, TableFactor, UnaryOperator,
-    Value, ValueWithSpan, VisitMut, VisitorMut,
+    FunctionArguments, Ident, Interval, LimitClause, ObjectName, Query, Select, SetExpr, Statement, TableFactor,
+    UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
