@@ -187,7 +187,8 @@ impl Db {
         let storages: Vec<StorageId> = match table {
             None => view.trees.keys().copied().collect(),
             Some(id) => {
-                let missing = || Error::new(crate::ErrorKind::NoSuchTable, format!("there is no table with id {}", id.0));
+                let missing =
+                    || Error::new(crate::ErrorKind::NoSuchTable, format!("there is no table with id {}", id.0));
                 vec![view.catalog.by_id(id).ok_or_else(missing)?.storage]
             }
         };

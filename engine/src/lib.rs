@@ -9,8 +9,8 @@ Rooms, top to bottom; arrows point down only:
 ```text
     db            opens a directory, owns background work, hands out tables and transactions
     txn           one atomic commit: buffered writes, row expectations, staged runs, snapshot reads
+    compaction    memtables into runs, runs into fewer; the only place where rows disappear
     scan          merges memtables and runs under a snapshot, newest version of each key
-    compaction    merges runs into fewer; the only place where rows disappear
     memtable      rows not yet in a run: a concurrent skip list over key bytes and descending sequence number
     wal           the write-ahead log: framed, checksummed, group-committed, replayed
     manifest      which runs make up which tree: an append-only log of edits

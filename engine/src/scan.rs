@@ -36,7 +36,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use merge::{Merge, RowStream, Ties};
 use plan::{Span, Stretch, stretches};
-use source::{Columns, MemStream, RunReading, RunStream, bounds};
+use source::{Columns, MemStream, RunReading, RunStream};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tree::{Mem, Source};
@@ -187,8 +187,8 @@ fn mem_span(mem: &Mem, ranges: &[KeyRange], at: Seq) -> Option<Span> {
         (Some(first), Some(last)) => KeyRange { start: first.start.clone(), end: last.end.clone() },
         _ => KeyRange::all(),
     };
-    let first = mem.table.range(bounds(&hull), at, false).next()?;
-    let last = mem.table.range(bounds(&hull), at, true).next()?;
+    let first = mem.table.range(&hull, at, false).next()?;
+    let last = mem.table.range(&hull, at, true).next()?;
     Some(Span::closed(first.key(), last.key()))
 }
 

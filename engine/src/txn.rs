@@ -342,7 +342,8 @@ impl Transaction {
         if self.failed {
             return Err(Error::invalid("a write of this transaction failed; it can only be rolled back"));
         }
-        let staged = |writes: &TableWrites| !writes.loaded.is_empty() || writes.stager.lock().is_some();
+        // A load without rows has closed the gate, too, which the way through the log would wait for.
+        let staged = |writes: &TableWrites| writes.pass.is_some() || writes.stager.lock().is_some();
         if !self.loads.is_empty() || self.writes.values().any(staged) {
             return self.commit_runs();
         }
@@ -358,7 +359,7 @@ impl Transaction {
 
 impl TableWrites {
     fn is_untouched(&self) -> bool {
-        self.mem.table.is_empty() && self.loaded.is_empty() && self.stager.lock().is_none()
+        self.mem.table.is_empty() && self.pass.is_none() && self.stager.lock().is_none()
     }
 
     fn is_hidden_key(&self) -> bool {

@@ -48,7 +48,8 @@ fn groups(upper: &[&Arc<RunRef>], last: &[Arc<RunRef>]) -> Vec<Vec<Arc<RunRef>>>
     let aged = upper.iter().copied().chain(last).enumerate();
     let mut spans: Vec<(Span, usize, &Arc<RunRef>)> = aged.map(|(age, run)| (run.span(), age, run)).collect();
     spans.sort_by(|a, b| a.0.from.cmp(&b.0.from));
-    let mut groups: Vec<(Span, Vec<(usize, &Arc<RunRef>)>)> = Vec::new();
+    type Aged<'a> = (usize, &'a Arc<RunRef>);
+    let mut groups: Vec<(Span, Vec<Aged<'_>>)> = Vec::new();
     for (span, age, run) in spans {
         match groups.last_mut() {
             Some((hull, members)) if hull.overlaps(&span) => {

@@ -86,8 +86,11 @@ fn limits(options: &Options) -> Limits {
     }
 }
 
-/// An open database's store, and the lock that goes with it.
-pub(super) fn open(io: &IoRef, dir: &Path, options: &Options) -> Result<(Arc<Store>, Option<Box<dyn Lock>>)> {
+/// An open database's store, and the lock that goes with it; a reader has none.
+pub(super) type Opened = (Arc<Store>, Option<Box<dyn Lock>>);
+
+/// Opens the database in `dir`, or makes one.
+pub(super) fn open(io: &IoRef, dir: &Path, options: &Options) -> Result<Opened> {
     let found = look(io, dir)?;
     if options.read_only {
         return match found {

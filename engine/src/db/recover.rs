@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::key::{KeyRange, KeySchema};
 use crate::manifest::{self, LoadRecord, StorageState};
 use crate::run::RunSchema;
-use crate::scan::source::bounds;
 use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::scan::{Scan, ScanRequest};
 use crate::txn::catalog::{Catalog, CatalogLoader, SystemTables};
@@ -20,6 +19,7 @@ use crate::txn::snapshot::Snapshot;
 use crate::txn::store::{Shared, Storage, Trees, View};
 use crate::types::{ColumnId, Seq, StorageId, TableDef, Value};
 use crate::wal::Lsn;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -136,7 +136,7 @@ fn storage(table: &TableDef, state: &manifest::State, replay: &mut Replay, outpu
     let active = mems.remove(&tail.boundaries.len()).unwrap_or_else(|| replay.fresh_mem());
     let mut sources: Vec<(Seq, Source)> = upper.into_iter().map(|run| (run.max_seq(), Source::Run(run))).collect();
     sources.extend(mems.into_values().map(|mem| (mem.table.max_seq(), Source::Mem(mem))));
-    sources.sort_by(|a, b| b.0.cmp(&a.0));
+    sources.sort_by_key(|(seq, _)| Reverse(*seq));
     let mut tree = Tree {
         schema: Arc::new(RunSchema::of(table)?),
         active,
@@ -158,7 +158,7 @@ fn next_row_id(table: &TableDef, tree: &Tree, stored: &StorageState) -> Result<i
     let mut next = i64::try_from(stored.next_row_id).map_err(|_| Error::corruption("a row id passes 2^63"))?;
     let keys = KeySchema::of(table)?;
     for mem in tree.mems() {
-        let last = mem.table.range(bounds(&KeyRange::all()), Seq::MAX, true).next();
+        let last = mem.table.range(&KeyRange::all(), Seq::MAX, true).next();
         let Some(last) = last else { continue };
         if let [Value::Int(id)] = keys.decode(last.key())?.as_slice() {
             next = next.max(id.saturating_add(1));

@@ -5,7 +5,6 @@ Counts of a database, its tables and its runs, for planners and for people.
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyRange;
 use crate::scan::plan::{Span, stretches};
-use crate::scan::source::bounds;
 use crate::scan::tree::{RunRef, Tree};
 use crate::txn::store::Store;
 use crate::types::{Seq, TableDef};
@@ -134,7 +133,7 @@ pub(super) fn table(store: &Store, table: &TableDef) -> Result<TableStats> {
     let seq = store.view().seq;
     for mem in tree.mems().filter(|mem| !mem.table.is_empty()) {
         let all = KeyRange::all();
-        let rows = || mem.table.range(bounds(&all), seq, false);
+        let rows = || mem.table.range(&all, seq, false);
         if mem.table.rows() > COUNTED_MAX {
             stats.rows += count(mem.table.rows());
             stats.rows_exact = false;
@@ -143,7 +142,7 @@ pub(super) fn table(store: &Store, table: &TableDef) -> Result<TableStats> {
         let puts = rows().filter(|entry| !entry.is_tombstone()).count();
         stats.rows += count(puts);
         stats.rows_exact = stats.rows_exact && puts == rows().count();
-        let last = mem.table.range(bounds(&all), Seq::MAX, true).next();
+        let last = mem.table.range(&all, Seq::MAX, true).next();
         spans.extend(rows().next().zip(last).map(|(first, last)| Span::closed(first.key(), last.key())));
     }
     stats.rows_exact = stats.rows_exact && stretches(&spans, &[]).iter().all(|stretch| stretch.sources.len() == 1);

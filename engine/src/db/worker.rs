@@ -5,8 +5,8 @@ A failure poisons the store: the next write reports it. A full disk does not; th
 for.
 */
 
+use crate::compaction;
 use crate::compaction::policy::{self, Job};
-use crate::compaction::{self};
 use crate::error::{ErrorKind, Result};
 use crate::io::thread::{self, JoinHandle};
 use crate::manifest::Edit;
@@ -23,6 +23,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long work that found the disk full rests.
 const FULL_DISK_REST: Duration = Duration::from_secs(1);
 
+/// What a thread does until it is stopped.
+type Task = fn(&Store);
+
 /// The threads; stopped and waited for by [`Workers::stop`].
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -32,7 +35,7 @@ pub(super) struct Workers {
 impl Workers {
     pub(super) fn start(store: &Arc<Store>) -> Result<Workers> {
         let mut workers = Workers { threads: Vec::new() };
-        let tasks: [(&str, fn(&Store)); 3] =
+        let tasks: [(&str, Task); 3] =
             [("omendb-log", tick), ("omendb-flush", flush_when_called), ("omendb-merge", merge_when_called)];
         for (name, task) in tasks {
             let own = Arc::clone(store);
@@ -67,7 +70,7 @@ fn wait(store: &Store, heard: &mut u64, count: fn(&Calls) -> u64) -> bool {
     !calls.stop
 }
 
-/// What to do about an error in the background: true where it may be tried again.
+/// What to do about an error in the background.
 fn rest_after(store: &Store, result: Result<()>) {
     match result {
         Ok(()) => {}
@@ -230,13 +233,7 @@ fn run(store: &Store, id: StorageId, storage: &Storage, job: Job) -> Result<()> 
     Ok(())
 }
 
-fn replace(
-    store: &Store,
-    id: StorageId,
-    inputs: &[Arc<RunRef>],
-    runs: &[Arc<RunRef>],
-    level: u8,
-) -> Result<()> {
+fn replace(store: &Store, id: StorageId, inputs: &[Arc<RunRef>], runs: &[Arc<RunRef>], level: u8) -> Result<()> {
     let _alone = store.maintenance.lock();
     if !store.view().trees.contains_key(&id) {
         return Ok(());

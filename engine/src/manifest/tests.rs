@@ -108,6 +108,7 @@ fn everything() -> Edit {
         last_seq: Some(55),
         wal_released_to: Some(1 << 50),
         next_row_ids: vec![(StorageId(2), 1000), (StorageId(8), 1)],
+        flushed_seqs: vec![(StorageId(2), 54)],
         loads: vec![(StorageId(2), load(3)), (StorageId(2), load(4))],
     }
 }

@@ -179,7 +179,7 @@ impl Run {
         Ok(())
     }
 
-    fn find_from(&self, loaded: &Loaded, key: &[u8], slice: usize) -> Result<Option<Found>> {
+    pub(super) fn find_from(&self, loaded: &Loaded, key: &[u8], slice: usize) -> Result<Option<Found>> {
         let place = self.locate_from(loaded, key, slice)?;
         if !place.exact {
             return Ok(None);

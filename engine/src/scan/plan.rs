@@ -171,14 +171,18 @@ mod tests {
     #[test]
     fn ranges_clip_and_keep_the_order() {
         let spans = [closed(0, 100), closed(50, 60)];
-        let range = |a: u8, b: u8| KeyRange {
-            start: Bound::Included(vec![a].into()),
-            end: Bound::Excluded(vec![b].into()),
-        };
+        let range =
+            |a: u8, b: u8| KeyRange { start: Bound::Included(vec![a].into()), end: Bound::Excluded(vec![b].into()) };
         let some = stretches(&spans, &[range(10, 12), range(49, 55), range(99, 200)]);
         for key in 0..=255 {
             let inside = (10..12).contains(&key) || (49..55).contains(&key) || (99..=100).contains(&key);
-            let want = if !inside { vec![] } else if (50..=60).contains(&key) { vec![0, 1] } else { vec![0] };
+            let want = if !inside {
+                vec![]
+            } else if (50..=60).contains(&key) {
+                vec![0, 1]
+            } else {
+                vec![0]
+            };
             assert_eq!(sources_of(&some, key), want, "key {key}");
         }
         assert!(some.windows(2).all(|pair| pair[0].span.to <= pair[1].span.from));

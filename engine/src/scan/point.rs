@@ -117,7 +117,8 @@ pub(crate) fn read_many(
     schema: &SchemaRef,
 ) -> Result<(RecordBatch, Vec<u32>)> {
     // In key order, so that keys that lie together are read together.
-    let mut order: Vec<u32> = (0..u32::try_from(keys.len()).map_err(|_| Error::invalid("more than 2^32 keys"))?).collect();
+    let mut order: Vec<u32> =
+        (0..u32::try_from(keys.len()).map_err(|_| Error::invalid("more than 2^32 keys"))?).collect();
     let key_of = |place: &u32| usize::try_from(*place).ok().and_then(|place| keys.get(place));
     order.sort_by(|a, b| key_of(a).cmp(&key_of(b)));
     let mut found: Vec<(u32, Place)> = Vec::with_capacity(keys.len());

@@ -14,7 +14,6 @@ use crate::scan::rows::without_tombstones;
 use crate::scan::tree::{Mem, RunRef};
 use crate::types::{ColumnId, ColumnType, Seq};
 use arrow::array::{BooleanArray, BooleanBufferBuilder};
-use std::ops::Bound;
 use std::sync::Arc;
 
 /// Rows of a memtable's first batch: readers that want few rows get few.
@@ -25,11 +24,6 @@ const FIRST_ROWS: usize = 64;
 pub(crate) struct Columns {
     pub(crate) projection: Vec<(ColumnId, ColumnType)>,
     pub(crate) reverse: bool,
-}
-
-/// Borrowed bounds of a range.
-pub(crate) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    (range.start.as_ref().map(AsRef::as_ref), range.end.as_ref().map(AsRef::as_ref))
 }
 
 /// The rows of a memtable.
@@ -46,7 +40,7 @@ pub(crate) struct MemStream {
 impl MemStream {
     pub(crate) fn new(mem: &Mem, range: &KeyRange, at: Seq, columns: &Columns, drop_tombstones: bool) -> Self {
         MemStream {
-            cursor: mem.table.cursor(bounds(range), at, columns.reverse),
+            cursor: mem.table.cursor(range.clone(), at, columns.reverse),
             projection: columns.projection.clone(),
             rows: FIRST_ROWS,
             drop_tombstones,

@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::key::{Key, KeyRange};
 use crate::scan::Layer;
 use crate::scan::plan::Span;
-use crate::scan::source::bounds;
 use crate::scan::tree::{RunRef, Source};
 use std::ops::{Bound, Range};
 
@@ -55,7 +54,7 @@ pub(crate) fn estimate(layers: &[Layer], range: &KeyRange) -> Result<u64> {
                 let all = mem.table.rows();
                 let counted = match unbounded {
                     true => all,
-                    false => mem.table.range(bounds(range), layer.at, false).take(COUNTED_MAX).count(),
+                    false => mem.table.range(range, layer.at, false).take(COUNTED_MAX).count(),
                 };
                 u64::try_from(counted).unwrap_or(u64::MAX)
             }
@@ -77,7 +76,7 @@ pub(crate) fn split(layers: &[Layer], range: &KeyRange, parts: usize) -> Result<
             Source::Mem(mem) => {
                 let step = (mem.table.rows() / (parts * FENCES_PER_PART)).max(1);
                 let weight = u64::try_from(step).unwrap_or(u64::MAX);
-                let rows = mem.table.range(bounds(range), layer.at, false).take(COUNTED_MAX);
+                let rows = mem.table.range(range, layer.at, false).take(COUNTED_MAX);
                 fences.extend(rows.step_by(step).map(|entry| (Key::from(entry.key()), weight)));
             }
         }

@@ -158,10 +158,9 @@ pub(crate) fn define(new: NewTable, id: TableId, storage: StorageId) -> Result<T
     }
     let mut key = Vec::with_capacity(new.key.len());
     for wanted in &new.key {
-        let column = columns
-            .iter()
-            .find(|column| column.name == *wanted)
-            .ok_or_else(|| Error::invalid(format!("the key of table {name} names column {wanted}, which it has not")))?;
+        let column = columns.iter().find(|column| column.name == *wanted).ok_or_else(|| {
+            Error::invalid(format!("the key of table {name} names column {wanted}, which it has not"))
+        })?;
         if !column.ty.is_orderable() {
             return Err(Error::invalid(format!("column {wanted} has no order and cannot be in a key")));
         }
@@ -363,7 +362,8 @@ fn decode_attributes(mut bytes: &[u8]) -> Result<Attributes> {
         let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
         let len = usize::try_from(u32::from_le_bytes(*len)).unwrap_or(usize::MAX);
         let (text, rest) = rest.split_at_checked(len).ok_or_else(cut)?;
-        let text = std::str::from_utf8(text).map_err(|_| Error::corruption("attributes in the catalog are not UTF-8"))?;
+        let text =
+            std::str::from_utf8(text).map_err(|_| Error::corruption("attributes in the catalog are not UTF-8"))?;
         texts.push(text.to_owned());
         bytes = rest;
     }

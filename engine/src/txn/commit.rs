@@ -10,13 +10,12 @@ prefix.
 */
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::Key;
+use crate::key::{Key, KeyRange};
 use crate::manifest::Edit;
 use crate::memtable::{Entry, Kind};
 use crate::scan::merge::EXPECT_ABSENT;
 use crate::scan::plan::Span;
 use crate::scan::point::{self, Place};
-use crate::scan::source::bounds;
 use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::txn::catalog::{Catalog, SystemRow, no_such_table};
 use crate::txn::gate::Pass;
@@ -78,13 +77,13 @@ impl TableWrites {
         if self.storage.shared.last_commit() <= since {
             return Ok(());
         }
-        self.expects.iter().try_for_each(|(key, expects)| {
-            hold(&self.table, key, *expects, newest_since(tree, key.as_ref(), since)?)
-        })
+        self.expects
+            .iter()
+            .try_for_each(|(key, expects)| hold(&self.table, key, *expects, newest_since(tree, key.as_ref(), since)?))
     }
 
     fn entries(&self) -> Vec<Entry> {
-        self.mem.table.range((std::ops::Bound::Unbounded, std::ops::Bound::Unbounded), Seq::MAX, false).collect()
+        self.mem.table.range(&KeyRange::all(), Seq::MAX, false).collect()
     }
 }
 
@@ -332,7 +331,7 @@ fn meets_nothing(tree: &Tree, run: &RunRef) -> bool {
     let span = run.span();
     let range = span.range();
     tree.sources().all(|source| match source {
-        Source::Mem(mem) => mem.table.range(bounds(&range), Seq::MAX, false).next().is_none(),
+        Source::Mem(mem) => mem.table.range(&range, Seq::MAX, false).next().is_none(),
         Source::Run(other) => !Span::overlaps(&other.span(), &span),
     })
 }

@@ -59,9 +59,7 @@ fn check_column(column: &ColumnDef, array: &dyn Array) -> Result<()> {
         ColumnType::Text | ColumnType::Json => {
             array.as_string_view().views().iter().map(|view| usize::try_from(*view & 0xffff_ffff).unwrap_or(0)).max()
         }
-        ColumnType::Bytes => {
-            array.as_binary::<i32>().offsets().windows(2).map(|pair| span(pair)).max()
-        }
+        ColumnType::Bytes => array.as_binary::<i32>().offsets().windows(2).map(span).max(),
         _ => None,
     };
     match longest {

@@ -46,7 +46,9 @@ impl Snapshot {
 
     fn check(&self) -> Result<()> {
         match &self.broken {
-            Some(cause) => Err(Error::new(ErrorKind::Io, format!("the transaction's rows could not be staged: {cause}"))),
+            Some(cause) => {
+                Err(Error::new(ErrorKind::Io, format!("the transaction's rows could not be staged: {cause}")))
+            }
             None => Ok(()),
         }
     }

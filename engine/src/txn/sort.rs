@@ -159,7 +159,8 @@ impl Rows {
         let mut first = self.batches;
         let cut = if parts > 1 { first.len() / 2 } else { first.len() };
         let second = first.split_off(cut);
-        let part = |batches: Vec<Gathered>| Part::Sorted(InOrder { batches: batches.into_iter(), current: None, at: 0 });
+        let part =
+            |batches: Vec<Gathered>| Part::Sorted(InOrder { batches: batches.into_iter(), current: None, at: 0 });
         [first, second].into_iter().filter(|batches| !batches.is_empty()).map(part).collect()
     }
 }
@@ -201,7 +202,8 @@ impl Entry {
 /// The one length of these keys, if an entry holds it.
 fn common_width(keys: &EncodedKeys) -> Option<usize> {
     let width = keys.first()?.len();
-    let all = width <= ENTRY_KEY_BYTES && keys.bytes() == keys.len() * width && keys.iter().all(|key| key.len() == width);
+    let all =
+        width <= ENTRY_KEY_BYTES && keys.bytes() == keys.len() * width && keys.iter().all(|key| key.len() == width);
     all.then_some(width)
 }
 

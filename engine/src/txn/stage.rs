@@ -16,7 +16,7 @@ use crate::io::thread;
 use crate::key::{Key, KeyRange};
 use crate::run::{Layout, RunBatch, RunSchema};
 use crate::scan::merge::{EXPECT_ABSENT, Merge, RowStream, Ties};
-use crate::scan::plan::Span;
+use crate::scan::plan::{Edge, Span};
 use crate::scan::rows::{filter, seq_of};
 use crate::scan::source::{Columns, MemStream, RunReading, RunStream};
 use crate::scan::tree::{Mem, RunRef, Source, Tree};
@@ -28,6 +28,7 @@ use crate::types::{Seq, TableDef};
 use arrow::array::{BooleanArray, BooleanBufferBuilder};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A walk over the table costs about as much for each of its rows as a lookup costs for so many.
 const ROWS_PER_LOOKUP: u64 = 16;
@@ -88,7 +89,7 @@ fn of_table(error: Error, table: &TableDef) -> Error {
 #[derive(Debug)]
 enum TableSide {
     Nothing,
-    Walk { rows: LayerScan, batch: Option<RunBatch>, at: usize },
+    Walk { rows: Box<LayerScan>, batch: Option<Box<RunBatch>>, at: usize },
     Lookups(Arc<Tree>),
 }
 
@@ -109,7 +110,7 @@ impl TableSide {
         }
         let columns = Columns { projection: Vec::new(), reverse: false };
         let rows = LayerScan::new(layers, &[range], columns, Vec::new(), true);
-        Ok(TableSide::Walk { rows, batch: None, at: 0 })
+        Ok(TableSide::Walk { rows: Box::new(rows), batch: None, at: 0 })
     }
 
     fn is_nothing(&self) -> bool {
@@ -126,7 +127,7 @@ impl TableSide {
             }
             TableSide::Walk { rows, batch, at } => loop {
                 if batch.as_ref().is_none_or(|batch| *at >= batch.len()) {
-                    *batch = rows.next()?;
+                    *batch = rows.next()?.map(Box::new);
                     *at = 0;
                     if batch.is_none() {
                         *self = TableSide::Nothing;
@@ -224,8 +225,7 @@ impl RowStream for Checked {
 }
 
 /// Runs tasks side by side, the last one on this thread.
-fn in_parallel<T: Send + 'static>(tasks: Vec<Box<dyn FnOnce() -> Result<T> + Send>>) -> Result<Vec<T>> {
-    let mut tasks = tasks;
+fn in_parallel(mut tasks: Vec<Task>) -> Result<Vec<Done>> {
     let own = tasks.pop();
     let mut others = Vec::with_capacity(tasks.len());
     for task in tasks {
@@ -233,7 +233,8 @@ fn in_parallel<T: Send + 'static>(tasks: Vec<Box<dyn FnOnce() -> Result<T> + Sen
     }
     let own = own.map(|task| task());
     // All are waited for before an error is given, so that none works on behind the caller's back.
-    let mut results: Vec<Result<T>> = others.into_iter().map(|other| other.join().and_then(|result| result)).collect();
+    let mut results: Vec<Result<Done>> =
+        others.into_iter().map(|other| other.join().and_then(|result| result)).collect();
     results.extend(own);
     results.into_iter().collect()
 }
@@ -318,15 +319,15 @@ impl Stager {
         let parts = std::mem::take(&mut self.rows).sorted(self.doubles, self.store.limits.threads);
         let parts = parts.map_err(|error| of_table(error, &self.table))?;
         let shape = self.shape();
-        let mut tasks: Vec<Box<dyn FnOnce() -> Result<(Vec<Arc<RunRef>>, u64)> + Send>> = Vec::new();
+        let mut tasks: Vec<Task> = Vec::new();
         for part in parts {
             let (store, schema) = (Arc::clone(&self.store), Arc::clone(&self.schema));
             tasks.push(Box::new(move || {
                 let (mut rows, lost) = part.stream()?;
-                Ok((store.output.write(&schema, rows.as_mut(), shape)?, lost))
+                Ok((store.output.write(&schema, rows.as_mut(), shape)?, Tally::default(), lost))
             }));
         }
-        for (runs, lost) in in_parallel(tasks).map_err(|error| of_table(error, &self.table))? {
+        for (runs, _, lost) in in_parallel(tasks).map_err(|error| of_table(error, &self.table))? {
             self.runs.extend(runs);
             self.lost += lost;
         }
@@ -395,7 +396,7 @@ impl Stager {
         handle
     }
 
-    fn write(&self, mut checked: Checked, lost: u64) -> Result<(Vec<Arc<RunRef>>, Tally, u64)> {
+    fn write(&self, mut checked: Checked, lost: u64) -> Result<Done> {
         let shape = Shape { fixed_seq: Some(0), ..self.shape() };
         let runs = self.store.output.write(&self.schema, &mut checked, shape)?;
         Ok((runs, checked.tally, lost))
@@ -462,13 +463,7 @@ impl Stager {
         Ok(merged)
     }
 
-    fn merge(
-        &self,
-        runs: &[Arc<RunRef>],
-        range: &KeyRange,
-        tree: &Arc<Tree>,
-        rule: Rule,
-    ) -> Result<(Vec<Arc<RunRef>>, Tally, u64)> {
+    fn merge(&self, runs: &[Arc<RunRef>], range: &KeyRange, tree: &Arc<Tree>, rule: Rule) -> Result<Done> {
         let columns = Columns { projection: self.schema.columns.clone(), reverse: false };
         let span = Span::of(range);
         let mut streams: Vec<Box<dyn RowStream>> = Vec::new();
@@ -485,36 +480,38 @@ impl Stager {
             streams.reverse();
         }
         let asked: u64 = runs.iter().map(|run| run.rows()).sum();
-        let hull = Span { from: hull_from(runs), to: hull_to(runs) }.intersect(&span);
+        let hull = hull(runs).intersect(&span);
         let merge = Counting { merge: Merge::new(streams, false, ties, false), lost: Arc::default() };
         let lost = Arc::clone(&merge.lost);
         let checked = self.checked(Box::new(merge), tree, &hull, asked, rule)?;
         let (runs, tally, _) = self.write(checked, 0)?;
-        Ok((runs, tally, lost.load(std::sync::atomic::Ordering::Acquire)))
+        Ok((runs, tally, lost.load(Ordering::Acquire)))
     }
 }
 
-type Task = Box<dyn FnOnce() -> Result<(Vec<Arc<RunRef>>, Tally, u64)> + Send>;
+/// Runs, what holding rows against the table came to, and how many rows gave way to another of the same load.
+type Done = (Vec<Arc<RunRef>>, Tally, u64);
 
-fn hull_from(runs: &[Arc<RunRef>]) -> crate::scan::plan::Edge {
-    runs.iter().map(|run| run.span().from).min().unwrap_or(crate::scan::plan::Edge::Start)
-}
+type Task = Box<dyn FnOnce() -> Result<Done> + Send>;
 
-fn hull_to(runs: &[Arc<RunRef>]) -> crate::scan::plan::Edge {
-    runs.iter().map(|run| run.span().to).max().unwrap_or(crate::scan::plan::Edge::End)
+/// The keys from the first to the last of all runs.
+fn hull(runs: &[Arc<RunRef>]) -> Span {
+    let from = runs.iter().map(|run| run.span().from).min().unwrap_or(Edge::Start);
+    let to = runs.iter().map(|run| run.span().to).max().unwrap_or(Edge::End);
+    Span { from, to }
 }
 
 /// A merge that tells how many rows gave way, also when it is out of reach.
 #[derive(Debug)]
 struct Counting {
     merge: Merge,
-    lost: Arc<std::sync::atomic::AtomicU64>,
+    lost: Arc<AtomicU64>,
 }
 
 impl RowStream for Counting {
     fn next(&mut self) -> Result<Option<RunBatch>> {
         let next = self.merge.next();
-        self.lost.store(self.merge.hidden, std::sync::atomic::Ordering::Release);
+        self.lost.store(self.merge.hidden, Ordering::Release);
         next
     }
 }

@@ -2,6 +2,7 @@
 The log against its promises: what comes back after closes, kills, power failures, damage and full disks.
 */
 
+use super::frame::Frame;
 use super::*;
 use crate::io::sim::{Fault, FaultKind, Operation, SimDisk, SimOptions, Simulation, Survivors};
 use crate::io::{memory, thread};
@@ -307,6 +308,24 @@ fn frames_of_another_place_segment_or_database_do_not_pass() {
         files.get_mut(SEGMENT).unwrap()[3 * 4096..4 * 4096].copy_from_slice(replacement);
         check_recovery(&disk_of(&files), &expect[..2], "a frame from elsewhere");
     }
+    // Not even a frame with a checksum of its own, if it is bound to anything else.
+    let third = Frame::decode(&whole[3 * 4096..4 * 4096]).unwrap().frame;
+    let payload = &whole[3 * 4096 + 64..][..54];
+    for forged in [
+        Frame { database_id: [0; 16], ..third },
+        Frame { epoch: third.epoch + 1, ..third },
+        Frame { offset: third.offset + 4096, ..third },
+        Frame { lsn: third.lsn + 1, ..third },
+        Frame { previous: third.previous ^ 1, ..third },
+        third,
+    ] {
+        let mut out = Buffer::new();
+        forged.encode(payload, &mut out);
+        let mut files = files.clone();
+        files.get_mut(SEGMENT).unwrap()[3 * 4096..4 * 4096].copy_from_slice(&out);
+        let frames = if forged == third { 3 } else { 2 };
+        check_recovery(&disk_of(&files), &expect[..frames], "a forged frame");
+    }
     let misnamed = BTreeMap::from([("wal-00000002.log".to_owned(), whole)]);
     assert_eq!(try_open(&disk_of(&misnamed), always(), 0).unwrap_err().kind(), ErrorKind::Corruption);
     let io = disk_of(&files);
@@ -456,12 +475,12 @@ fn what_was_accepted_on_a_filling_disk_finds_its_space() {
         let disk = SimDisk::new(seed);
         let io = disk.io();
         let (wal, ..) = try_open(&io, WalOptions { segment_bytes: 5 * 4096, sync: SyncMode::Always }, 0).unwrap();
-        disk.inject(Fault::new(FaultKind::DiskFull).on(Operation::Allocate).nth(1 + seed % 7).sticky());
+        disk.inject(Fault::new(FaultKind::DiskFull).on(Operation::Allocate).nth(1 + seed % 17).sticky());
         let mut expect = Records::new();
         let mut random = seed;
         loop {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let bytes = record(random, (random >> 33) as usize % [100, 4100, 12_000][seed as usize % 3]);
+            let bytes = record(random, (random >> 33) as usize % [100, 4100, 60_000][seed as usize % 3]);
             match wal.append(&bytes) {
                 Ok(lsn) => expect.push((lsn, bytes)),
                 Err(error) => break assert_eq!(error.kind(), ErrorKind::DiskFull),

@@ -4,11 +4,17 @@ Bulk loads: whole or absent, sorted, held against what is there.
 
 use crate::support::*;
 use omendb_engine::ErrorKind;
+use omendb_engine::Result;
 use omendb_engine::db::{Db, Expectation, IngestReport, LoadRecord, OnConflict, Options, WriteKind};
 use omendb_engine::types::{ColumnId, ColumnType, TableDef, Value};
-use omendb_engine::Result;
 
-fn load(db: &Db, table: &TableDef, rows: &[Vec<Value>], on_conflict: OnConflict, memory: usize) -> Result<IngestReport> {
+fn load(
+    db: &Db,
+    table: &TableDef,
+    rows: &[Vec<Value>],
+    on_conflict: OnConflict,
+    memory: usize,
+) -> Result<IngestReport> {
     let columns = table.column_ids();
     let mut txn = db.begin()?;
     let mut ingest = txn.ingest(table, on_conflict, memory)?;
@@ -160,6 +166,21 @@ fn a_table_is_made_and_loaded_in_one_transaction() {
 }
 
 #[test]
+fn a_load_without_rows_is_a_load() {
+    let db = Db::open(Options::memory()).unwrap();
+    let t = create_kv(&db, "t");
+    let columns = t.column_ids();
+    assert_eq!(load(&db, &t, &[], OnConflict::Error, 1 << 20).unwrap(), IngestReport::default());
+    let mut txn = db.begin().unwrap();
+    txn.ingest(&t, OnConflict::Error, 1 << 20).unwrap().finish().unwrap();
+    let again = txn.ingest(&t, OnConflict::Error, 1 << 20).map(drop);
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &ints(&[(1, 1)])), Expectation::Absent).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(all(&db, &t), ints(&[(1, 1)]));
+}
+
+#[test]
 fn rows_written_after_a_load_in_its_transaction_count() {
     let db = Db::open(small()).unwrap();
     let t = create_kv(&db, "t");
@@ -171,7 +192,8 @@ fn rows_written_after_a_load_in_its_transaction_count() {
     ingest.finish().unwrap();
     let k: [ColumnId; 1] = [columns[0]];
     txn.write(&t, WriteKind::Delete, &k, &batch(&t, &k, &[vec![Value::Int(5)]]), Expectation::None).unwrap();
-    txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &ints(&[(6, -6), (2000, 1)])), Expectation::None).unwrap();
+    txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &ints(&[(6, -6), (2000, 1)])), Expectation::None)
+        .unwrap();
     txn.commit().unwrap();
     assert_eq!(value_of(&db, &t, 5), None);
     assert_eq!(value_of(&db, &t, 6), Some(-6));

@@ -43,7 +43,10 @@ impl Shape {
         match self {
             Shape::Int => vec![Value::Int(n as i64 * 7 - 900)],
             Shape::Series => vec![Value::Int((n % 5) as i64), Value::Int((n / 5) as i64 * 1_000_000)],
-            Shape::Text => vec![Value::Text("x\0".repeat((n % 3) as usize) + &format!("{}", n / 2)), Value::Boolean(n % 2 == 0)],
+            Shape::Text => vec![
+                Value::Text("x\0".repeat((n % 3) as usize) + &format!("{}", n / 2)),
+                Value::Boolean(n.is_multiple_of(2)),
+            ],
             Shape::Float => vec![Value::Float64(n as f64 / 8.0 - 20.0)],
             Shape::Hidden => vec![Value::Int(n as i64 + 1)],
         }
@@ -94,8 +97,7 @@ impl World {
     }
 
     fn put(&mut self, random: &mut Random) {
-        let rows: BTreeMap<Key, Vec<Value>> =
-            (0..=random.below(40)).map(|_| self.random_row(random)).collect();
+        let rows: BTreeMap<Key, Vec<Value>> = (0..=random.below(40)).map(|_| self.random_row(random)).collect();
         let mut shuffled: Vec<Vec<Value>> = rows.values().cloned().collect();
         for i in (1..shuffled.len()).rev() {
             shuffled.swap(i, random.below(i as u64 + 1) as usize);
@@ -116,7 +118,13 @@ impl World {
         let columns = self.columns();
         let mut txn = self.db().begin().unwrap();
         let done = txn
-            .write(&self.table, WriteKind::Put, &columns, &batch(&self.table, &columns, &[row.clone()]), Expectation::Absent)
+            .write(
+                &self.table,
+                WriteKind::Put,
+                &columns,
+                &batch(&self.table, &columns, std::slice::from_ref(&row)),
+                Expectation::Absent,
+            )
             .and_then(|()| txn.commit());
         assert_eq!(done.is_ok(), !self.model.contains_key(&key), "{done:?}");
         self.model.entry(key).or_insert(row);
@@ -182,8 +190,11 @@ impl World {
         let reverse = random.below(2) == 0;
         let limit = (random.below(4) == 0).then(|| random.below(50) as usize);
         let columns = self.columns();
-        let mut expect: Vec<Vec<Value>> =
-            model.iter().filter(|(key, _)| ranges.iter().all(|r| r.contains(key.as_ref()))).map(|(_, row)| row.clone()).collect();
+        let mut expect: Vec<Vec<Value>> = model
+            .iter()
+            .filter(|(key, _)| ranges.iter().all(|r| r.contains(key.as_ref())))
+            .map(|(_, row)| row.clone())
+            .collect();
         if reverse {
             expect.reverse();
         }
@@ -205,8 +216,7 @@ impl World {
     fn check_predicate(&self, snapshot: &Snapshot, model: &Model, random: &mut Random) {
         let a = self.table.column("a").unwrap().id;
         let least = random.below(1000) as i64;
-        let predicates =
-            vec![ColumnPredicate { column: a, test: Test::Compare(CompareOp::GtEq, Value::Int(least)) }];
+        let predicates = vec![ColumnPredicate { column: a, test: Test::Compare(CompareOp::GtEq, Value::Int(least)) }];
         let columns = self.columns();
         let place = columns.iter().position(|id| *id == a).unwrap();
         let passes = |row: &&Vec<Value>| matches!(row[place], Value::Int(v) if v >= least);
@@ -219,8 +229,7 @@ impl World {
 
     fn check_gets(&self, snapshot: &Snapshot, model: &Model, random: &mut Random) {
         let columns = self.columns();
-        let keys: Vec<Key> =
-            (0..20).map(|_| key(&self.table, &self.shape.key(random.below(self.keys + 5)))).collect();
+        let keys: Vec<Key> = (0..20).map(|_| key(&self.table, &self.shape.key(random.below(self.keys + 5)))).collect();
         let mut row = Row::default();
         for key in &keys {
             let found = snapshot.get(&self.table, key, &columns, &mut row).unwrap();

@@ -148,14 +148,16 @@ fn reopen(disk: SimDisk, seed: u64, acknowledged: usize, moment: u64) {
     let report = Simulation::on_disk(seed, SimOptions::default(), disk).run(move |io| {
         let db = Db::open(options(&io)).unwrap();
         let first = read(&db);
-        assert!(first == now || first == next, "moment {moment}: {acknowledged} acknowledged\n{first:?}\n{now:?}\n{next:?}");
+        assert!(
+            first == now || first == next,
+            "moment {moment}: {acknowledged} acknowledged\n{first:?}\n{now:?}\n{next:?}"
+        );
         db.close().unwrap();
         let db = Db::open(options(&io)).unwrap();
         assert_eq!(read(&db), first, "moment {moment}");
-        if first.is_some() {
+        if let Some(mut expect) = first {
             perform(&db, Step::Put(77, 77)).unwrap();
             perform(&db, Step::Append(77)).unwrap();
-            let mut expect = first.unwrap();
             expect.0.insert(77, 77);
             expect.1.push(77);
             assert_eq!(read(&db), Some(expect), "moment {moment}");
@@ -222,7 +224,9 @@ fn simulated_threads_lose_no_update() {
                             let mine = ints(&[(0, now + 1)]);
                             match try_put(&db, &t, &mine, Expectation::Unchanged(&[row.seq])) {
                                 Ok(_) => done += 1,
-                                Err(error) if error.kind() == ErrorKind::WriteConflict => *conflicts.lock().unwrap() += 1,
+                                Err(error) if error.kind() == ErrorKind::WriteConflict => {
+                                    *conflicts.lock().unwrap() += 1
+                                }
                                 Err(error) => panic!("{error}"),
                             }
                             put(&db, &t, &ints(&[(100 + worker * 100 + done, done)]));

@@ -25,7 +25,10 @@ fn a_key_that_is_there_is_a_duplicate_wherever_it_lies() {
         db.compact(None).unwrap();
     }
     // Twice in one batch, and twice in one transaction.
-    assert_eq!(try_put(&db, &t, &ints(&[(5, 1), (5, 2)]), Expectation::Absent).unwrap_err().kind(), ErrorKind::DuplicateKey);
+    assert_eq!(
+        try_put(&db, &t, &ints(&[(5, 1), (5, 2)]), Expectation::Absent).unwrap_err().kind(),
+        ErrorKind::DuplicateKey
+    );
     let columns = t.column_ids();
     let mut txn = db.begin().unwrap();
     txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &ints(&[(6, 1)])), Expectation::Absent).unwrap();
@@ -68,7 +71,8 @@ fn of_two_transactions_that_change_a_row_the_second_fails() {
     let seq = put(&db, &t, &ints(&[(1, 10)]));
     let mut txn = db.begin().unwrap();
     delete(&db, &t, &[vec![Value::Int(1)]]);
-    txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &ints(&[(1, 1)])), Expectation::Unchanged(&[seq])).unwrap();
+    txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &ints(&[(1, 1)])), Expectation::Unchanged(&[seq]))
+        .unwrap();
     assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::WriteConflict);
 }
 
@@ -168,7 +172,8 @@ fn a_large_transaction_is_like_a_small_one() {
     let mut txn = db.begin().unwrap();
     for chunk in 0..10 {
         let from = 10_000 + (chunk * 7 % 10) * 1000;
-        txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &rows(from..from + 1000)), Expectation::Absent).unwrap();
+        txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &rows(from..from + 1000)), Expectation::Absent)
+            .unwrap();
     }
     txn.write(&t, WriteKind::Delete, &k, &batch(&t, &k, &keys(1000..3000)), Expectation::None).unwrap();
     let seen = scan(&txn.snapshot(), &t, ScanRequest { projection: columns.clone(), ..ScanRequest::default() });
@@ -199,7 +204,13 @@ fn a_large_transaction_is_like_a_small_one() {
         let mut txn = db.begin().unwrap();
         let with_seq = [columns[0], columns[1], ColumnId::SEQ];
         let read = scan(&txn.snapshot(), &t, ScanRequest { projection: with_seq.to_vec(), ..ScanRequest::default() });
-        let seqs: Vec<u64> = read.iter().map(|row| match row[2] { Value::Int(seq) => seq as u64, _ => 0 }).collect();
+        let seqs: Vec<u64> = read
+            .iter()
+            .map(|row| match row[2] {
+                Value::Int(seq) => seq as u64,
+                _ => 0,
+            })
+            .collect();
         let rows: Vec<Vec<Value>> = read.iter().map(|row| vec![row[0].clone(), Value::Int(7)]).collect();
         txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &rows), Expectation::Unchanged(&seqs)).unwrap();
         if meanwhile {

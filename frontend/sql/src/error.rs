@@ -211,6 +211,11 @@ impl SqlError {
         self
     }
 
+    /// Whether the parser came to the end of the text.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0.line_column.is_some_and(|(line, _)| line == u64::MAX)
+    }
+
     /// The five characters of the SQLSTATE.
     pub fn sqlstate(&self) -> &'static str {
         self.0.state
@@ -339,7 +344,10 @@ fn parse_error(message: &str) -> SqlError {
     let mut numbers = place.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok());
     let (line, column) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let text = match text.strip_prefix("Expected: ").and_then(|t| t.split_once(", found: ")) {
-        Some((wanted, "EOF")) => format!("syntax error at end of input: {wanted} is missing"),
+        Some((wanted, "EOF")) => {
+            let text = format!("syntax error at end of input: {wanted} is missing");
+            return SqlError::new(state::SYNTAX_ERROR, text).with_line_column(u64::MAX, 1);
+        }
         Some((wanted, found)) => format!("syntax error at or near \"{}\": expected {wanted}", shortened(found)),
         None => format!("syntax error: {}", shortened(text)),
     };
@@ -595,13 +603,7 @@ fn from_plan(message: &str) -> SqlError {
         return no_such_table(name.rsplit('.').next().unwrap_or(name));
     }
     if let Some(name) = between(message, "Invalid function '", "'") {
-        let error = SqlError::new(state::UNDEFINED_FUNCTION, format!("function {name} does not exist"));
-        return match between(message, "Did you mean '", "'?") {
-            Some(near) if nearest(name, std::iter::once(near)).is_some() => {
-                error.with_hint(format!("Did you mean the function \"{near}\"?"))
-            }
-            _ => error,
-        };
+        return SqlError::new(state::UNDEFINED_FUNCTION, format!("function {name} does not exist"));
     }
     let (head, rest) = message.split_once('\n').unwrap_or((message, ""));
     let wording: &[(&str, &str)] = &[

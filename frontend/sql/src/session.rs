@@ -111,6 +111,12 @@ impl Session {
             .map_err(|e| e.locate(sql))
     }
 
+    /// For tests inside this crate.
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     /// A handle that stops this session's running statements from any thread.
     pub fn cancel_handle(&self) -> CancelHandle {
         CancelHandle(Arc::downgrade(&self.inner.statements))

@@ -20,7 +20,7 @@ mod copy;
 mod ddl;
 mod explain;
 mod insert;
-mod literal;
+pub(crate) mod literal;
 pub(crate) mod parse;
 mod query;
 mod returning;
@@ -68,7 +68,10 @@ fn run(session: &Arc<Inner>, statement: &Statement, params: &[ScalarValue]) -> R
     let write = |work: &dyn Fn(&mut Transacted) -> Result<Outcome>| with_retries(session, params, work);
     match statement {
         Statement::Query(query) => query::run(read()?, query),
-        Statement::Insert(insert) => write(&|t| insert::run(t, insert)),
+        Statement::Insert(insert) => match insert::quick(session, insert, params)? {
+            Some(outcome) => Ok(outcome),
+            None => write(&|t| insert::run(t, insert)),
+        },
         Statement::Update(update) => write(&|t| update::update(t, update)),
         Statement::Delete(delete) => write(&|t| update::delete(t, delete)),
         Statement::CreateTable(create) => write(&|t| ddl::create_table(t, create)),

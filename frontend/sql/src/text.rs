@@ -35,7 +35,6 @@ pub fn format(array: &dyn Array, row: usize, field: &Field, out: &mut String) {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm a type, each a line")]
 fn value(array: &dyn Array, row: usize, field: &Field, out: &mut String) {
     macro_rules! number {
         ($type:ty) => {

@@ -69,7 +69,8 @@ fn check(session: &Session, sql: &str, expected: &str) {
 #[track_caller]
 fn fails(session: &Session, sql: &str, state: &str, words: &str) {
     let report = run(session, sql);
-    assert!(report.starts_with(&format!("ERROR {state}: ")) && report.contains(words), "{sql}\n{report}");
+    let short: String = sql.chars().take(200).collect();
+    assert!(report.starts_with(&format!("ERROR {state}: ")) && report.contains(words), "{short}\n{report}");
 }
 
 /// EXPLAIN of the statement must contain these words.
@@ -767,5 +768,78 @@ mod sessions {
             workers.into_iter().map(|w| w.join().unwrap()).sum()
         });
         check(&db.session(), "SELECT n FROM t", &done.to_string());
+    }
+}
+
+mod files {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    fn with_files() -> (Session, TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("zips.csv"), "zip,city,pop\n00501,Holtsville,1\n98101,\"Seattle, WA\",2\n").unwrap();
+        fs::write(dir.path().join("bad.csv"), "zip,city,pop\n1,a,1\n2,b,x\n").unwrap();
+        fs::write(dir.path().join("rows.ndjson"), "{\"id\": 1, \"v\": \"a\"}\n{\"id\": 2, \"v\": null}\n").unwrap();
+        (session(), dir)
+    }
+
+    fn at(dir: &TempDir, sql: &str) -> String {
+        sql.replace("DIR", dir.path().to_str().unwrap())
+    }
+
+    #[test]
+    fn files_are_queried_by_their_names() {
+        let (s, dir) = with_files();
+        check(&s, &at(&dir, "SELECT * FROM 'DIR/zips.csv' ORDER BY zip"), "00501|Holtsville|1\n98101|Seattle, WA|2");
+        check(&s, &at(&dir, "SELECT sum(pop) FROM \"DIR/zips.csv\" AS z WHERE z.city LIKE 'S%'"), "2");
+        check(&s, &at(&dir, "SELECT id, v FROM 'DIR/*.ndjson' ORDER BY id"), "1|a\n2|NULL");
+        fails(&s, &at(&dir, "SELECT * FROM 'DIR/nope.csv'"), "58P01", "nope.csv");
+    }
+
+    #[test]
+    fn copy_loads_a_file_as_a_whole_or_not_at_all() {
+        let (s, dir) = with_files();
+        check(
+            &s,
+            "CREATE TABLE zips (zip TEXT PRIMARY KEY, city VARCHAR(20), pop INT, note TEXT DEFAULT 'new')",
+            "CREATE TABLE",
+        );
+        check(&s, &at(&dir, "COPY zips FROM 'DIR/zips.csv'"), "COPY 2");
+        check(&s, "SELECT * FROM zips ORDER BY zip", "00501|Holtsville|1|new\n98101|Seattle, WA|2|new");
+        fails(
+            &s,
+            &at(&dir, "COPY zips FROM 'DIR/zips.csv' (FORMAT csv, HEADER)"),
+            "23505",
+            "Key (zip)=(00501) already exists.",
+        );
+        fails(&s, &at(&dir, "COPY zips FROM 'DIR/bad.csv'"), "22P02", "x");
+        check(&s, "SELECT count(*) FROM zips", "2");
+        check(&s, "CREATE TABLE two (city TEXT, zip TEXT, pop INT)", "CREATE TABLE");
+        check(&s, &at(&dir, "COPY two (zip, city, pop) FROM 'DIR/zips.csv' CSV HEADER"), "COPY 2");
+        check(&s, "SELECT zip FROM two ORDER BY zip", "00501\n98101");
+        fails(&s, &at(&dir, "COPY two (nope) FROM 'DIR/zips.csv'"), "42703", "nope");
+        fails(&s, "COPY two FROM STDIN", "0A000", "");
+        fails(&s, &at(&dir, "COPY two FROM 'DIR/zips.csv' (FORMAT text)"), "0A000", "text");
+    }
+
+    #[test]
+    fn copy_writes_what_a_query_gives() {
+        let (s, dir) = with_files();
+        check(&s, "CREATE TABLE t (id INT PRIMARY KEY, u UUID, n NUMERIC(8,2))", "CREATE TABLE");
+        check(
+            &s,
+            "INSERT INTO t VALUES (1, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 1.5), (2, NULL, NULL)",
+            "INSERT 0 2",
+        );
+        for file in ["t.csv", "t.parquet", "t.ndjson", "t.csv.gz"] {
+            check(&s, &at(&dir, &format!("COPY (SELECT * FROM t ORDER BY id) TO 'DIR/{file}'")), "COPY 2");
+            check(&s, &at(&dir, &format!("SELECT id, n FROM 'DIR/{file}' ORDER BY id")), "1|1.50\n2|NULL");
+        }
+        check(&s, &at(&dir, "COPY t (id) TO 'DIR/ids.csv' (HEADER false)"), "COPY 2");
+        assert_eq!(fs::read_to_string(dir.path().join("ids.csv")).unwrap(), "1\n2\n");
+        fails(&s, &at(&dir, "COPY (SELECT 1 / (id - 2) FROM t) TO 'DIR/broken.csv'"), "22012", "");
+        assert!(!dir.path().join("broken.csv").exists());
+        fails(&s, &at(&dir, "COPY t TO 'DIR/what'"), "22023", "FORMAT");
     }
 }

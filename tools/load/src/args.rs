@@ -278,7 +278,10 @@ mod tests {
         assert_eq!(args.primary_key, ["a", "b"]);
         let options = args.sniff_options(Vec::new());
         assert_eq!((options.csv.delimiter, options.csv.quote, options.sample_bytes), (Some(b'\t'), Some(None), 1024));
-        assert_eq!(options.types.iter().map(|(n, t)| format!("{n} {}", t.name())).collect::<Vec<_>>(), ["a text", "p numeric(10,2)"]);
+        assert_eq!(
+            options.types.iter().map(|(n, t)| format!("{n} {}", t.name())).collect::<Vec<_>>(),
+            ["a text", "p numeric(10,2)"]
+        );
     }
 
     #[test]

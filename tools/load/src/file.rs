@@ -12,7 +12,9 @@ use omendb_sql::engine::db::{Db, IngestReport, LoadRecord};
 use omendb_sql::engine::key::KeySchema;
 use omendb_sql::engine::types::{ColumnId, TableDef};
 use omendb_sql::engine::{Error, ErrorKind};
-use omendb_sql::files::{Batches, ReadOptions, RejectLog, RejectedRow, Sniffed, Source, TargetColumn, match_columns, read};
+use omendb_sql::files::{
+    Batches, ReadOptions, RejectLog, RejectedRow, Sniffed, Source, TargetColumn, match_columns, read,
+};
 use omendb_sql::text;
 use omendb_sql::types::{SqlType, from_engine};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,7 +83,13 @@ impl Run<'_> {
         Ok(read(source, sniffed, columns, &options, Some(on_reject))?)
     }
 
-    fn store(&self, db: &Db, target: &mut Target, columns: &[TargetColumn], feed: &mut Feed<'_, '_>) -> Result<Loaded, Failure> {
+    fn store(
+        &self,
+        db: &Db,
+        target: &mut Target,
+        columns: &[TargetColumn],
+        feed: &mut Feed<'_, '_>,
+    ) -> Result<Loaded, Failure> {
         let hash = hash_of(feed.source.clone());
         let mut transaction = db.begin()?;
         let table = target.within(&mut transaction)?;
@@ -121,7 +129,13 @@ impl Run<'_> {
     }
 
     /// Says what helps against one bad row too many.
-    fn advise(&self, failure: Failure, target: &Target, sniffed: &Sniffed, last: &Mutex<Option<RejectedRow>>) -> Failure {
+    fn advise(
+        &self,
+        failure: Failure,
+        target: &Target,
+        sniffed: &Sniffed,
+        last: &Mutex<Option<RejectedRow>>,
+    ) -> Failure {
         let last = last.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Failure::Failed(e), Some(row)) = (&failure, last) else { return failure };
         if e.hint().is_some() {

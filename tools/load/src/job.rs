@@ -38,13 +38,15 @@ pub(crate) fn run(args: &Args, settings: &FileSettings) -> Result<Exit, Failure>
             SqlError::new(state::SYSTEM_ERROR, message).with_hint("To make it, and the table, add --create."),
         ));
     }
+    // Files that make no table must not leave a new database behind.
+    let target = if there { None } else { Some(Target::decide(args, None, &sources)?) };
     options.create = args.create;
     options.read_only = args.dry_run;
     let database = match args.dry_run && !there {
         true => None,
         false => Some(Database::open(options).map_err(Failure::CannotOpen)?),
     };
-    let outcome = Job { args, memory_bytes, sources, started }.run(database.as_ref().map(Database::engine));
+    let outcome = Job { args, memory_bytes, sources, target, started }.run(database.as_ref().map(Database::engine));
     match (outcome, database) {
         (Ok(exit), Some(database)) => {
             database.close()?;
@@ -82,21 +84,26 @@ struct Job<'a> {
     args: &'a Args,
     memory_bytes: usize,
     sources: Vec<Source>,
+    /// The table, where it was decided on before the database was made.
+    target: Option<Target>,
     started: Instant,
 }
 
 impl Job<'_> {
     fn run(mut self, db: Option<&Db>) -> Result<Exit, Failure> {
         let args = self.args;
-        let mut totals = Totals::default();
-        totals.files_done_before = self.leave_out_loaded(db)?;
+        let mut totals = Totals { files_done_before: self.leave_out_loaded(db)?, ..Totals::default() };
         if self.sources.is_empty() {
             self.note("every file was loaded before; there is nothing to do");
             return Ok(Exit::Done);
         }
-        let snapshot = db.map(Db::snapshot).transpose()?;
-        let mut target = Target::decide(args, snapshot.as_ref(), &self.sources)?;
-        drop(snapshot);
+        let mut target = match self.target.take() {
+            Some(target) => target,
+            None => {
+                let snapshot = db.map(Db::snapshot).transpose()?;
+                Target::decide(args, snapshot.as_ref(), &self.sources)?
+            }
+        };
         if target.key.is_empty() && args.on_conflict != OnConflictArg::Error {
             let message = format!("--on-conflict needs a primary key, and table \"{}\" has none", target.name);
             return Err(Failure::Usage(message));

@@ -78,7 +78,7 @@ impl Totals {
         let a_second = |n: u64| u64::try_from(u128::from(n) * 1000 / millis).unwrap_or(u64::MAX);
         out.push_str(&format!(
             "  {}, {} in {}.{:03} s: {} rows/s, {}/s",
-            files(self.files),
+            several(self.files, "file"),
             show(self.bytes),
             millis / 1000,
             millis % 1000,
@@ -86,25 +86,25 @@ impl Totals {
             show(a_second(self.bytes))
         ));
         if self.files_done_before > 0 {
-            out.push_str(&format!("\n  {} loaded before and passed over", files(self.files_done_before)));
+            out.push_str(&format!("\n  {} loaded before and passed over", several(self.files_done_before, "file")));
         }
         if rows.is_some() {
             let tenths = self.bytes_on_disk.saturating_mul(10) / self.stored.max(1);
             out.push_str(&format!(
-                "\n  {} runs, {} on disk, {}.{} bytes per row, {} model segments",
-                count(self.runs),
+                "\n  {}, {} on disk, {}.{} bytes per row, {}",
+                several(self.runs, "run"),
                 show(self.bytes_on_disk),
                 tenths / 10,
                 tenths % 10,
-                count(self.model_segments)
+                several(self.model_segments, "model segment")
             ));
         }
         out
     }
 }
 
-fn files(n: u64) -> String {
-    if n == 1 { "1 file".to_owned() } else { format!("{} files", count(n)) }
+fn several(n: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// How many rows a table has, exactly.
@@ -134,8 +134,18 @@ mod tests {
 
     #[test]
     fn the_summary_says_it_in_numbers() {
-        let totals = Totals { files: 2, bytes: 2048, read: 3000, stored: 2998, rejected: 2, runs: 1, bytes_on_disk: 29_980, model_segments: 4, ..Totals::default() };
-        let expected = "t: 3,000 rows read = 2,998 stored + 0 skipped + 2 rejected\n  checked: the table has 2,998 rows\n  2 files, 2.0 KiB in 0.500 s: 6,000 rows/s, 4.0 KiB/s\n  1 runs, 29.2 KiB on disk, 10.0 bytes per row, 4 model segments";
+        let totals = Totals {
+            files: 2,
+            bytes: 2048,
+            read: 3000,
+            stored: 2998,
+            rejected: 2,
+            runs: 1,
+            bytes_on_disk: 29_980,
+            model_segments: 4,
+            ..Totals::default()
+        };
+        let expected = "t: 3,000 rows read = 2,998 stored + 0 skipped + 2 rejected\n  checked: the table has 2,998 rows\n  2 files, 2.0 KiB in 0.500 s: 6,000 rows/s, 4.0 KiB/s\n  1 run, 29.2 KiB on disk, 10.0 bytes per row, 4 model segments";
         assert_eq!(totals.text("t", Some(2998), Duration::from_millis(500)), expected);
     }
 }

@@ -159,7 +159,8 @@ fn differ_by_little(a: &str, b: &str) -> bool {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
     let rest = |name: &[char], from: usize| name.get(from..).map(<[char]>::to_vec).unwrap_or_default();
-    let swapped = a.get(same) == b.get(same + 1) && a.get(same + 1) == b.get(same) && rest(&a, same + 2) == rest(&b, same + 2);
+    let swapped =
+        a.get(same) == b.get(same + 1) && a.get(same + 1) == b.get(same) && rest(&a, same + 2) == rest(&b, same + 2);
     swapped
         || rest(&a, same + 1) == rest(&b, same + 1)
         || rest(&a, same) == rest(&b, same + 1)

@@ -4,6 +4,7 @@ use super::support::*;
 use crate::cache::Cache;
 use crate::column::{ColumnSink, value_at};
 use crate::error::ErrorKind;
+use crate::model::IndexChoice;
 use crate::run::*;
 use crate::types::*;
 use std::sync::Arc;
@@ -162,6 +163,46 @@ fn a_column_that_the_run_does_not_have_is_null() {
     assert_eq!(run.slice_stats(0, ColumnId(99)).unwrap(), None);
     let wrong = run.read_row(&found, &[(ColumnId(16), ColumnType::Text)], &mut values);
     assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Internal);
+}
+
+#[test]
+fn every_choice_of_index_finds_the_same() {
+    let random = &mut Random(13);
+    let keys: [&[ColumnType]; 4] = [
+        &[ColumnType::Int64],
+        &[ColumnType::Int16, ColumnType::Timestamp],
+        &[ColumnType::Text, ColumnType::Int64],
+        &[ColumnType::Text],
+    ];
+    for key in keys {
+        for index in [IndexChoice::Model, IndexChoice::Fences] {
+            let table = table(schema(key, &[ColumnType::Int32]), 4000, MIXED, random);
+            let options = RunOptions { index, ..options(Layout::Column, Some(4), 0) };
+            let run = check(&table, options, random);
+            assert!(!run.index_stats().unwrap().residuals.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_lookup_sent_to_a_wrong_slice_still_finds_its_row_and_is_counted() {
+    let random = &mut Random(14);
+    let table = table(schema(&[ColumnType::Text, ColumnType::Int64], &[ColumnType::Int32]), 300, PLAIN, random);
+    let io = files();
+    let meta = write(&io, 1, &table, options(Layout::Row, Some(8), 0), random);
+    let run = open(&io, &meta);
+    let loaded = run.loaded().unwrap();
+    let slices = run.slices().unwrap();
+    for row in table.rows.iter().step_by(7) {
+        let right = run.find(&row.key).unwrap().unwrap();
+        let absent = neighbours(&row.key).into_iter().find(|key| run.find(key).unwrap().is_none()).unwrap();
+        for wrong in (0..slices).chain([usize::from(u16::MAX)]) {
+            assert_eq!(run.find_from(loaded, &row.key, wrong).unwrap(), Some(right));
+            assert_eq!(run.find_from(loaded, &absent, wrong).unwrap(), None);
+        }
+    }
+    assert!(run.index_stats().unwrap().breaches > 1000);
+    assert_ne!(run.verify().unwrap(), []);
 }
 
 #[test]

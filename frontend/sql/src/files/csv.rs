@@ -99,7 +99,8 @@ impl<R: Read> Cutter<R> {
         let missing = wanted.saturating_sub(self.rest.len());
         let limit = u64::try_from(missing).unwrap_or(u64::MAX);
         self.rest.reserve_exact(missing);
-        let read = self.source.by_ref().take(limit).read_to_end(&mut self.rest).map_err(|e| read_error(&self.name, &e))?;
+        let read =
+            self.source.by_ref().take(limit).read_to_end(&mut self.rest).map_err(|e| read_error(&self.name, &e))?;
         self.ended = read < missing;
         if !std::mem::replace(&mut self.started, true) {
             let mark = byte_order_mark(&self.rest, &self.name)?;
@@ -314,12 +315,21 @@ impl RecordParser {
         let (mut rejects, mut keep, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
         let (mut at, mut skip_header, mut line_at, mut line) = (0, first && self.dialect.header, 0, 1u64);
         while at < piece.len() {
-            if self.by_field.len() != 1 && let Some(next) = after_empty_line(piece, at) {
+            if self.by_field.len() != 1
+                && let Some(next) = after_empty_line(piece, at)
+            {
                 at = next;
                 continue;
             }
-            let mut fields =
-                Fields { bytes: piece, at, dialect: &self.dialect, scratch: &mut scratch, done: false, end: 0, next: 0 };
+            let mut fields = Fields {
+                bytes: piece,
+                at,
+                dialect: &self.dialect,
+                scratch: &mut scratch,
+                done: false,
+                end: 0,
+                next: 0,
+            };
             let trouble = if skip_header { drain(&mut fields) } else { self.record(&mut fields, &mut sinks) };
             let (end, next) = if fields.done { (fields.end, fields.next) } else { (piece.len(), piece.len()) };
             if !skip_header {
@@ -379,7 +389,8 @@ impl RecordParser {
             count += 1;
         }
         if trouble.as_ref().is_none_or(|(column, _)| column.is_some()) && count != self.by_field.len() {
-            let message = format!("the record has {count} fields, expected {}", self.by_field.len());
+            let fields = if count == 1 { "field" } else { "fields" };
+            let message = format!("the record has {count} {fields}, expected {}", self.by_field.len());
             trouble = Some((None, Reason::new(state::BAD_COPY_FILE_FORMAT, message)));
         }
         if !fields.done {
@@ -490,8 +501,8 @@ pub(super) fn null_violation(column: &str) -> Reason {
 mod tests {
     use super::*;
     use crate::files::FileColumn;
-    use omendb_engine::types::ColumnType;
     use arrow::array::{Array, Int64Array, StringViewArray};
+    use omendb_engine::types::ColumnType;
 
     fn target(name: &str, ty: ColumnType, field: usize) -> TargetColumn {
         TargetColumn { column: FileColumn { name: name.into(), ty: ty.into(), nullable: true }, field }
@@ -521,14 +532,26 @@ mod tests {
     fn fields_quotes_and_nulls() {
         check("1,x\n2,y", &[(Some(1), Some("x")), (Some(2), Some("y"))], &[]);
         check("1,\n,\"\"\r\n", &[(Some(1), None), (None, Some(""))], &[]);
-        check("1,\"a,b\"\n2,\"say \"\"hi\"\"\nthere\"\n", &[(Some(1), Some("a,b")), (Some(2), Some("say \"hi\"\nthere"))], &[]);
+        check(
+            "1,\"a,b\"\n2,\"say \"\"hi\"\"\nthere\"\n",
+            &[(Some(1), Some("a,b")), (Some(2), Some("say \"hi\"\nthere"))],
+            &[],
+        );
         check("\n1,x\n\r\n\n2,5\"\n", &[(Some(1), Some("x")), (Some(2), Some("5\""))], &[]);
     }
 
     #[test]
     fn bad_records_are_rejected_with_their_lines_and_the_others_stay() {
-        check("1,x\nz,y\n3,w\n", &[(Some(1), Some("x")), (Some(3), Some("w"))], &[(2, "invalid input syntax for type bigint: \"z\"")]);
-        check("1\n2,y\n3,x,9\n", &[(Some(2), Some("y"))], &[(1, "the record has 1 fields, expected 2"), (3, "the record has 3 fields, expected 2")]);
+        check(
+            "1,x\nz,y\n3,w\n",
+            &[(Some(1), Some("x")), (Some(3), Some("w"))],
+            &[(2, "invalid input syntax for type bigint: \"z\"")],
+        );
+        check(
+            "1\n2,y\n3,x,9\n",
+            &[(Some(2), Some("y"))],
+            &[(1, "the record has 1 field, expected 2"), (3, "the record has 3 fields, expected 2")],
+        );
         check("1,\"a\nb\"\n9,\"open\n", &[(Some(1), Some("a\nb"))], &[(3, "a quoted field is never closed")]);
         check("1,\"a\"b\n2,c\n", &[(Some(2), Some("c"))], &[(1, "text follows the closing quote of a field")]);
     }

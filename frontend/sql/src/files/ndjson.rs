@@ -160,7 +160,10 @@ fn not_json(e: &serde_json::Error, line: &[u8]) -> Reason {
     let message = e.to_string();
     // "… at line 1 column 7": the line is always 1 here.
     let (what, column) = message.rsplit_once(" at line 1 column ").unwrap_or((&message, "1"));
-    Reason::new(state::BAD_COPY_FILE_FORMAT, format!("the line is no JSON: {what} at character {column}: {}", quoted(line)))
+    Reason::new(
+        state::BAD_COPY_FILE_FORMAT,
+        format!("the line is no JSON: {what} at character {column}: {}", quoted(line)),
+    )
 }
 
 /// Calls `member` with each key of the object on `line` and where its value stands.
@@ -273,7 +276,11 @@ mod tests {
     }
 
     fn parse(text: &str) -> Parsed {
-        let targets = vec![target("a", ColumnType::Int64, true), target("s", ColumnType::Text, true), target("j", ColumnType::Json, true)];
+        let targets = vec![
+            target("a", ColumnType::Int64, true),
+            target("s", ColumnType::Text, true),
+            target("j", ColumnType::Json, true),
+        ];
         LineParser::new(targets, &[]).parse(text.as_bytes()).unwrap()
     }
 

@@ -38,7 +38,8 @@ const BATCH_ROWS: usize = 64 << 10;
 
 /// Opens the file and reads its footer.
 fn open(path: &Path, name: &str) -> Result<(File, ArrowReaderMetadata), SqlError> {
-    let file = File::open(path).map_err(|e| SqlError::new(SqlError::from(e).sqlstate(), format!("cannot open \"{name}\"")))?;
+    let file =
+        File::open(path).map_err(|e| SqlError::new(SqlError::from(e).sqlstate(), format!("cannot open \"{name}\"")))?;
     // The footer of a damaged file is the one part that is not decoded on a thread of its own.
     let options = ArrowReaderOptions::new();
     let loaded = std::panic::catch_unwind(|| ArrowReaderMetadata::load(&file, options));
@@ -109,8 +110,9 @@ pub(super) fn columns(source: &Source) -> Result<Vec<FileColumn>, SqlError> {
     let schema = schema(source)?;
     let column = |field: &Arc<Field>| {
         let ty = type_of(field).map_err(|e| {
-            SqlError::new(e.sqlstate(), format!("\"{}\": {}", source.name(), e.message()))
-                .with_hint("Query the file directly and store what can be stored: CREATE TABLE … AS SELECT … FROM the file.")
+            SqlError::new(e.sqlstate(), format!("\"{}\": {}", source.name(), e.message())).with_hint(
+                "Query the file directly and store what can be stored: CREATE TABLE … AS SELECT … FROM the file.",
+            )
         })?;
         Ok(FileColumn { name: field.name().clone(), ty, nullable: true })
     };
@@ -172,7 +174,10 @@ fn converts(from: SqlType, target: &TargetColumn, file: &str) -> Result<(), SqlE
     let fits = match (from.column, to) {
         (from, to) if from == to => true,
         (T::Text, _) | (_, T::Text) => true,
-        (T::Int16 | T::Int32 | T::Int64, T::Int16 | T::Int32 | T::Int64 | T::Float32 | T::Float64 | T::Decimal { .. }) => true,
+        (
+            T::Int16 | T::Int32 | T::Int64,
+            T::Int16 | T::Int32 | T::Int64 | T::Float32 | T::Float64 | T::Decimal { .. },
+        ) => true,
         (T::Float32 | T::Float64, T::Float32 | T::Float64) => true,
         (T::Decimal { .. }, T::Decimal { .. } | T::Float32 | T::Float64) => true,
         (T::Decimal { scale: 0, .. }, T::Int16 | T::Int32 | T::Int64) => true,
@@ -237,7 +242,9 @@ impl Plan {
             };
             let converted = convert(array, *from, target, &mut reject)?;
             if !target.column.nullable && array.null_count() > 0 {
-                (0..rows).filter(|row| array.is_null(*row)).for_each(|row| reject(row, null_violation(&target.column.name)));
+                (0..rows)
+                    .filter(|row| array.is_null(*row))
+                    .for_each(|row| reject(row, null_violation(&target.column.name)));
             }
             columns.push(converted);
         }
@@ -320,14 +327,20 @@ fn no_place(array: &ArrayRef, row: usize, to: SqlType) -> Reason {
     let mut value = String::new();
     text::format(array, row, &Field::new("", array.data_type().clone(), true), &mut value);
     let state = match to.column {
-        ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => state::DATETIME_FIELD_OVERFLOW,
+        ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::TimestampTz => {
+            state::DATETIME_FIELD_OVERFLOW
+        }
         _ => state::NUMERIC_VALUE_OUT_OF_RANGE,
     };
     Reason::new(state, format!("value \"{value}\" is out of range for type {}", to.name()))
 }
 
 /// Text into anything, by the rules that CSV has.
-fn parse_text(array: &ArrayRef, target: &TargetColumn, reject: &mut impl FnMut(usize, Reason)) -> Result<ArrayRef, SqlError> {
+fn parse_text(
+    array: &ArrayRef,
+    target: &TargetColumn,
+    reject: &mut impl FnMut(usize, Reason),
+) -> Result<ArrayRef, SqlError> {
     let text = cast_with_options(array, &DataType::Utf8View, &CastOptions { safe: false, ..CastOptions::default() })?;
     let mut sink: FieldSink = target.sink(array.len());
     for (row, value) in text.as_string_view().iter().enumerate() {
@@ -414,18 +427,33 @@ mod tests {
                 ("u64", Arc::new(UInt64Array::from(vec![u64::MAX, 0, 1]))),
                 ("ns", Arc::new(TimestampNanosecondArray::from(vec![1_500, -1_500, 0]))),
                 ("s", Arc::new(TimestampSecondArray::from(vec![1, 2, 3]))),
-                ("z", Arc::new(TimestampNanosecondArray::from(vec![1_000, 2_000, 3_000]).with_timezone("Europe/Berlin"))),
-                ("large", Arc::new(LargeStringArray::from(vec![Some("a"), None, Some("long enough to not be inlined")]))),
+                (
+                    "z",
+                    Arc::new(TimestampNanosecondArray::from(vec![1_000, 2_000, 3_000]).with_timezone("Europe/Berlin")),
+                ),
+                (
+                    "large",
+                    Arc::new(LargeStringArray::from(vec![Some("a"), None, Some("long enough to not be inlined")])),
+                ),
                 ("dict", Arc::new(dictionary)),
             ],
             2,
         );
         let source = Source::open(&path).unwrap();
-        let expected = ["smallint", "numeric(20,0)", "timestamp without time zone", "timestamp without time zone", "timestamp with time zone", "text", "text"];
+        let expected = [
+            "smallint",
+            "numeric(20,0)",
+            "timestamp without time zone",
+            "timestamp without time zone",
+            "timestamp with time zone",
+            "text",
+            "text",
+        ];
         assert_eq!(names(&source), expected);
         let sniffed = sniff(&source, &SniffOptions::default()).unwrap();
         let targets = sniffed.targets();
-        let batches: Vec<_> = read(&source, &sniffed, &targets, &ReadOptions::default(), None).unwrap().map(Result::unwrap).collect();
+        let batches: Vec<_> =
+            read(&source, &sniffed, &targets, &ReadOptions::default(), None).unwrap().map(Result::unwrap).collect();
         assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [2, 1]);
         for (column, target) in batches[0].columns().iter().zip(&targets) {
             assert_eq!(*column.data_type(), target.column.ty.column.arrow());
@@ -450,13 +478,21 @@ mod tests {
         let rejects = Arc::new(Mutex::new(Vec::new()));
         let kept = rejects.clone();
         let on_reject = Box::new(move |row: &crate::files::RejectedRow| {
-            kept.lock().unwrap().push((row.reject.line, row.reject.reason.sqlstate, String::from_utf8(row.reject.raw.clone()).unwrap()));
+            kept.lock().unwrap().push((
+                row.reject.line,
+                row.reject.reason.sqlstate,
+                String::from_utf8(row.reject.raw.clone()).unwrap(),
+            ));
             Ok(())
         });
-        let batches: Vec<_> = read(&source, &sniffed, &targets, &ReadOptions::default(), Some(on_reject)).unwrap().map(Result::unwrap).collect();
+        let batches: Vec<_> = read(&source, &sniffed, &targets, &ReadOptions::default(), Some(on_reject))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
         assert_eq!(batches.len(), 1);
         assert_eq!(batches[0].column(0).as_any().downcast_ref::<Int32Array>().unwrap().values(), &[1]);
-        let expected = [(2, "22P02", "2,x".to_owned()), (3, "23502", "3,".to_owned()), (4, "22003", "1099511627776,4".to_owned())];
+        let expected =
+            [(2, "22P02", "2,x".to_owned()), (3, "23502", "3,".to_owned()), (4, "22003", "1099511627776,4".to_owned())];
         assert_eq!(*rejects.lock().unwrap(), expected);
     }
 

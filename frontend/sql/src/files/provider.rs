@@ -21,8 +21,8 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -277,7 +277,8 @@ mod tests {
     #[test]
     fn a_glob_joins_files_by_their_columns_names() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("1.ndjson"), "{\"a\":1,\"u\":\"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11\"}\n").unwrap();
+        std::fs::write(dir.path().join("1.ndjson"), "{\"a\":1,\"u\":\"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11\"}\n")
+            .unwrap();
         std::fs::write(dir.path().join("2.ndjson"), "{\"b\":true,\"a\":2}\n").unwrap();
         let pattern = format!("{}/*.ndjson", dir.path().display());
         let shown = query(&[("t", &pattern)], "SELECT * FROM t ORDER BY a").unwrap();

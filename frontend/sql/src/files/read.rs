@@ -34,7 +34,7 @@ impl TargetColumn {
 }
 
 /// How to read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ReadOptions {
     /// Threads that parse; one a core if 0.
     pub threads: usize,
@@ -43,12 +43,6 @@ pub struct ReadOptions {
     pub projected: bool,
     /// The types were sniffed, not declared: what does not fit them may be the sample's fault, and errors say so.
     pub types_sniffed: bool,
-}
-
-impl Default for ReadOptions {
-    fn default() -> Self {
-        ReadOptions { threads: 0, projected: false, types_sniffed: false }
-    }
 }
 
 /// What is done with a row that cannot be stored; an error ends the reading.
@@ -193,8 +187,9 @@ pub fn match_columns(sniffed: &Sniffed, file: &str, table: &[FileColumn]) -> Res
         if sniffed.columns.len() != table.len() {
             let (has, wanted) = (sniffed.columns.len(), table.len());
             let message = format!("\"{file}\" has {has} columns where {wanted} are expected");
-            return Err(SqlError::new(state::BAD_COPY_FILE_FORMAT, message)
-                .with_hint("A file without a header is matched by position; check the delimiter, or name the columns."));
+            return Err(SqlError::new(state::BAD_COPY_FILE_FORMAT, message).with_hint(
+                "A file without a header is matched by position; check the delimiter, or name the columns.",
+            ));
         }
         return Ok(table.iter().enumerate().map(|(i, c)| target(c, i)).collect());
     }
@@ -305,14 +300,21 @@ mod tests {
 
     #[test]
     fn columns_are_matched_by_name_or_place() {
-        let column = |name: &str| FileColumn { name: name.into(), ty: omendb_engine::types::ColumnType::Text.into(), nullable: true };
+        let column = |name: &str| FileColumn {
+            name: name.into(),
+            ty: omendb_engine::types::ColumnType::Text.into(),
+            nullable: true,
+        };
         let table = [column("id"), column("name"), column("note")];
         let csv = SniffOptions { format: Some(Format::Csv), ..SniffOptions::default() };
         let by = |text: &str, header: bool| {
             let csv = CsvOptions { header: Some(header), ..CsvOptions::default() };
             sniff(&source(text), &SniffOptions { format: Some(Format::Csv), csv, ..SniffOptions::default() }).unwrap()
         };
-        let places = |s: &Sniffed| match_columns(s, "x", &table).map(|t| t.iter().map(|t| (t.column.name.clone(), t.field)).collect::<Vec<_>>());
+        let places = |s: &Sniffed| {
+            match_columns(s, "x", &table)
+                .map(|t| t.iter().map(|t| (t.column.name.clone(), t.field)).collect::<Vec<_>>())
+        };
         assert_eq!(places(&by("NAME,id\na,1\n", true)).unwrap(), [("id".to_owned(), 1), ("name".to_owned(), 0)]);
         assert_eq!(places(&by("1,a,b\n", false)).unwrap().len(), 3);
         assert_eq!(places(&by("1,a\n", false)).unwrap_err().sqlstate(), "22P04");

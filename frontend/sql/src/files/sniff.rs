@@ -770,7 +770,10 @@ mod tests {
     fn headers_are_told_from_data() {
         check("1,2\n3,4\n", "column1 BIGINT, column2 BIGINT");
         check("city,state\nHoltsville,NY\nAdjuntas,PR\n", "city TEXT, state TEXT");
-        check("id,,id,ID,Cost Total $\n1,2,3,4,5\n", "id BIGINT, column2 BIGINT, id_1 BIGINT, \"ID\" BIGINT, \"Cost Total $\" BIGINT");
+        check(
+            "id,,id,ID,Cost Total $\n1,2,3,4,5\n",
+            "id BIGINT, column2 BIGINT, id_1 BIGINT, \"ID\" BIGINT, \"Cost Total $\" BIGINT",
+        );
         check("2024,x\n2025,y\n", "column1 BIGINT, column2 TEXT");
         check("a,b\n", "a TEXT, b TEXT");
         check("\u{feff}select,b\r\n1,x\r\n", "\"select\" BIGINT, b TEXT");
@@ -782,7 +785,8 @@ mod tests {
 
     #[test]
     fn what_the_user_says_wins() {
-        let said = CsvOptions { delimiter: Some(b'x'), header: Some(false), null: Some("NA".into()), ..CsvOptions::default() };
+        let said =
+            CsvOptions { delimiter: Some(b'x'), header: Some(false), null: Some("NA".into()), ..CsvOptions::default() };
         let sniffed = csv("1xNA\n2x3\n", said).unwrap();
         assert_eq!(shape(&sniffed), "column1 BIGINT, column2 BIGINT");
         let source = Source::once("x.csv", Box::new(std::io::Cursor::new(b"a,b\n1,2\n".to_vec())));
@@ -800,7 +804,10 @@ mod tests {
         let text = "{\"n\":1,\"x\":1.5,\"s\":\"7\",\"t\":\"2024-01-01T00:00:00Z\",\"b\":true,\"j\":[1]}\n{\"n\":2,\"x\":3,\"t\":\"2024-01-02T00:00:00+01:00\",\"late\":null}\n{\"m\":1,\"j\":2}\n{\"m\":\"x\"}\n";
         let source = Source::once("x.ndjson", Box::new(std::io::Cursor::new(text.as_bytes().to_vec())));
         let sniffed = sniff(&source, &SniffOptions::default()).unwrap();
-        assert_eq!(shape(&sniffed), "n BIGINT, x DOUBLE PRECISION, s TEXT, t TIMESTAMPTZ, b BOOLEAN, j JSON, late TEXT, m TEXT");
+        assert_eq!(
+            shape(&sniffed),
+            "n BIGINT, x DOUBLE PRECISION, s TEXT, t TIMESTAMPTZ, b BOOLEAN, j JSON, late TEXT, m TEXT"
+        );
     }
 
     #[test]
@@ -822,7 +829,8 @@ mod tests {
     #[test]
     fn several_files_get_types_that_fit_them_all() {
         let source = |text: &str| Source::once("x.csv", Box::new(std::io::Cursor::new(text.as_bytes().to_vec())));
-        let (columns, all) = sniff_all(&[source("a,b\n1,2\n"), source("b,a\nx,1.5\n")], &SniffOptions::default()).unwrap();
+        let (columns, all) =
+            sniff_all(&[source("a,b\n1,2\n"), source("b,a\nx,1.5\n")], &SniffOptions::default()).unwrap();
         assert_eq!(columns.iter().map(|c| c.ty.column).collect::<Vec<_>>(), [ColumnType::Float64, ColumnType::Text]);
         assert_eq!(all[1].columns[1].ty.column, ColumnType::Float64);
     }

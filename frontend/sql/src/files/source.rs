@@ -266,9 +266,10 @@ pub(super) fn read_error(name: &str, e: &io::Error) -> SqlError {
     match e.kind() {
         io::ErrorKind::UnexpectedEof => truncated(name),
         // Decompressors have no kind of their own for these: gzip says InvalidInput or InvalidData, zstd says Other.
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other => {
-            SqlError::new(state::BAD_COPY_FILE_FORMAT, format!("cannot read \"{name}\": the compressed data are damaged ({e})"))
-        }
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other => SqlError::new(
+            state::BAD_COPY_FILE_FORMAT,
+            format!("cannot read \"{name}\": the compressed data are damaged ({e})"),
+        ),
         _ => SqlError::new(state::IO_ERROR, format!("cannot read \"{name}\": {e}")),
     }
 }
@@ -343,7 +344,10 @@ mod tests {
             let source = Source::open(&path).unwrap();
             let error = source.reader().unwrap().read_to_end(&mut sink).unwrap_err();
             let error = read_error("x.csv.gz", &error);
-            assert_eq!((error.sqlstate(), error.message()), ("22P04", "cannot read \"x.csv.gz\": the compressed data end too early"));
+            assert_eq!(
+                (error.sqlstate(), error.message()),
+                ("22P04", "cannot read \"x.csv.gz\": the compressed data end too early")
+            );
         }
     }
 

@@ -135,7 +135,8 @@ fn parquet<W: Write + Send>(
     schema: SchemaRef,
     out: W,
 ) -> Result<(u64, W), SqlError> {
-    let failed = |e: ::parquet::errors::ParquetError| SqlError::new(state::IO_ERROR, format!("cannot write Parquet: {e}"));
+    let failed =
+        |e: ::parquet::errors::ParquetError| SqlError::new(state::IO_ERROR, format!("cannot write Parquet: {e}"));
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(GROUP_ROWS))
@@ -191,7 +192,14 @@ fn separate(i: usize, delimiter: u8, line: &mut Vec<u8>) {
     }
 }
 
-fn csv_row(batch: &RecordBatch, schema: &SchemaRef, row: usize, dialect: &CsvDialect, value: &mut String, line: &mut Vec<u8>) {
+fn csv_row(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    row: usize,
+    dialect: &CsvDialect,
+    value: &mut String,
+    line: &mut Vec<u8>,
+) {
     for (i, (array, field)) in batch.columns().iter().zip(schema.fields()).enumerate() {
         separate(i, dialect.delimiter, line);
         if array.is_null(row) {
@@ -326,7 +334,8 @@ mod tests {
 
     #[test]
     fn csv_is_quoted_where_it_must_be() {
-        let expected = "n,x y,b,s,j\n1,0.5,t,\"a,\"\"b\"\"\nc\",\"{\"\"k\"\":\n[1]}\"\n,NaN,f,\"\",\n-3,,,,\"\"\"x\"\"\"\n";
+        let expected =
+            "n,x y,b,s,j\n1,0.5,t,\"a,\"\"b\"\"\nc\",\"{\"\"k\"\":\n[1]}\"\n,NaN,f,\"\",\n-3,,,,\"\"\"x\"\"\"\n";
         for name in ["x.csv", "x.csv.gz", "x.csv.zst"] {
             assert_eq!(written(name, &WriteOptions::of(Format::Csv)), expected, "{name}");
         }

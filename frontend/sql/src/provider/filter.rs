@@ -315,7 +315,8 @@ fn merged(mut ranges: Vec<KeyRange>) -> Vec<KeyRange> {
     out
 }
 
-fn is_empty(range: &KeyRange) -> bool {
+/// Whether no key can lie in a range.
+pub(crate) fn is_empty(range: &KeyRange) -> bool {
     match (&range.start, &range.end) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         (Bound::Included(start), Bound::Included(end)) => start > end,

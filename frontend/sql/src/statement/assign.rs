@@ -95,6 +95,14 @@ impl Writer {
         for (array, column) in arrays.iter().zip(&self.table.columns) {
             columns.push(accepted(array, column)?);
         }
+        self.stored(columns)
+    }
+
+    /// Rows as the engine takes them, of columns that are in its types already.
+    ///
+    /// # Errors
+    /// 23502.
+    pub(crate) fn stored(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         for (array, column) in columns.iter().zip(&self.table.columns) {
             if !column.nullable && array.null_count() > 0 {
                 return Err(self.null_violation(column, array, &columns));
@@ -139,7 +147,7 @@ fn shown(array: &ArrayRef, row: usize, column: &ColumnDef) -> String {
 }
 
 /// A column as the engine takes it.
-fn accepted(array: &ArrayRef, column: &ColumnDef) -> Result<ArrayRef> {
+pub(crate) fn accepted(array: &ArrayRef, column: &ColumnDef) -> Result<ArrayRef> {
     match (column.ty, SqlType::of_column(column).length) {
         (ColumnType::Text, Some(length)) => limited(array, usize::try_from(length).unwrap_or(usize::MAX)),
         (ColumnType::Json, _) => {

@@ -147,7 +147,25 @@ impl Context {
         let mut statement = Statement::Query(Box::new(query.clone()));
         semantics::rewrite(&mut statement)?;
         let planner = SqlToRel::new_with_options(self, self.parser_options());
-        Ok(planner.statement_to_plan(DFStatement::Statement(Box::new(statement)))?)
+        planner.statement_to_plan(DFStatement::Statement(Box::new(statement))).map_err(|e| self.with_hint(e))
+    }
+
+    /// The planner's error; for a function that does not exist, with a hint at one whose name is near.
+    fn with_hint(&self, e: DataFusionError) -> SqlError {
+        let error = SqlError::from(e);
+        let name = error.message().strip_prefix("function ").and_then(|rest| rest.strip_suffix(" does not exist"));
+        let Some(name) = name.filter(|_| error.hint().is_none()) else { return error };
+        let state = &self.state;
+        let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+        let mut names: Vec<&str> = names.chain(state.window_functions().keys()).map(String::as_str).collect();
+        names.sort_unstable();
+        match nearest(name, names.into_iter()) {
+            Some(near) => {
+                let hint = format!("Did you mean the function \"{near}\"?");
+                error.with_hint(hint)
+            }
+            None => error,
+        }
     }
 
     /// An expression's plan over the columns of `schema`.
@@ -262,16 +280,11 @@ impl Context {
         if let Some(table) = self.snapshot.table(name.table())? {
             return Ok(Arc::new(Table::new(self.snapshot.clone(), table)?));
         }
-        match name.schema().is_none() && is_path(name.table()) {
-            true => files::provider(name.table(), self.session.database.threads),
+        match name.schema().is_none() && files::matches_files(name.table()) {
+            true => files::provider(name.table(), &files::SniffOptions::default()),
             false => Err(self.missing(name.table())),
         }
     }
-}
-
-/// Whether a table's name is rather a file's: it has an extension, a directory or a wildcard.
-fn is_path(name: &str) -> bool {
-    name.contains(['/', '.', '*', '?'])
 }
 
 /// The name of a stored table, folded.

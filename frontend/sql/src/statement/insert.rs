@@ -7,27 +7,53 @@ expression must fit by an assignment cast. Columns that are not named, and the w
 
 use super::assign::{self, Writer};
 use super::conflict::{self, Conflict};
-use super::context::{Context, Transacted, fold};
+use super::context::{Context, Transacted, fold, table_name};
 use super::{ddl, literal, query, returning};
 use crate::error::{Result, SqlError, no_such_column, state};
-use crate::session::{Done, Outcome};
+use crate::session::{Done, Inner, Outcome};
 use arrow::array::RecordBatch;
-use datafusion::common::Column;
+use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
     self, CastKind, ExactNumberInfo, Insert, OnInsert, Query, SelectItem, SetExpr, TableObject, TimezoneInfo,
 };
+use omendb_engine::ErrorKind;
 use omendb_engine::db::{Expectation, WriteKind};
 use omendb_engine::types::{ColumnDef, ColumnType, TableDef};
 use std::sync::Arc;
 
 /// An INSERT, bound.
-pub(crate) struct Bound {
-    pub(crate) table: Arc<TableDef>,
+struct Bound<'a> {
+    table: Arc<TableDef>,
     /// Places of the columns that the source gives, in its order.
     columns: Vec<usize>,
-    query: Query,
+    /// None for DEFAULT VALUES.
+    query: Option<&'a Query>,
     alias: Option<String>,
+}
+
+/// Runs an INSERT of plain literals without DataFusion. `None` when it takes the long way, which knows all errors.
+pub(crate) fn quick(session: &Inner, insert: &Insert, params: &[ScalarValue]) -> Result<Option<Outcome>> {
+    let TableObject::TableName(name) = &insert.table else { return Ok(None) };
+    let Ok(name) = table_name(name) else { return Ok(None) };
+    if insert.on.is_some() || insert.returning.is_some() || refuse_the_rest(insert).is_err() {
+        return Ok(None);
+    }
+    let mut transaction = session.database.engine.begin()?;
+    let snapshot = transaction.snapshot();
+    let Some(table) = snapshot.table(&name)? else { return Ok(None) };
+    let Ok(Bound { table, columns, query: Some(query), .. }) = bind_to(table, insert) else { return Ok(None) };
+    let Some(arrays) = literal::rows(&table, &columns, query, params)? else { return Ok(None) };
+    let writer = Writer::new(table.clone())?;
+    let batch = writer.batch(&arrays)?;
+    let written = transaction
+        .write(&table, WriteKind::Put, writer.columns(), &batch, Expectation::Absent)
+        .and_then(|()| transaction.commit());
+    match written {
+        Ok(_) => Ok(Some(Done::rows("INSERT 0", u64::try_from(batch.num_rows()).unwrap_or(u64::MAX)))),
+        Err(e) if e.kind() == ErrorKind::WriteConflict => Ok(None),
+        Err(e) => Err(assign::engine_error(&snapshot, e)),
+    }
 }
 
 /// Runs an INSERT.
@@ -53,14 +79,9 @@ pub(crate) fn run(t: &mut Transacted, insert: &Insert) -> Result<Outcome> {
         }
         Ok(())
     };
-    match literal::rows(&bound.table, &bound.columns, &bound.query, t.context.params())? {
-        Some(arrays) => apply(t, &writer.batch(&arrays)?)?,
-        None => {
-            let plan = source(&t.context, &bound)?;
-            for batch in query::start(t.context.clone(), plan)? {
-                apply(t, &writer.batch(batch?.columns())?)?;
-            }
-        }
+    let plan = source(&t.context, &bound)?;
+    for batch in query::start(t.context.clone(), plan)? {
+        apply(t, &writer.batch(batch?.columns())?)?;
     }
     match &insert.returning {
         Some(items) => {
@@ -95,12 +116,15 @@ pub(crate) fn explained(context: &Context, insert: &Insert) -> Result<(Arc<Table
     Ok((bound.table, plan))
 }
 
-fn bind(context: &Context, insert: &Insert) -> Result<Bound> {
+fn bind<'a>(context: &Context, insert: &'a Insert) -> Result<Bound<'a>> {
     refuse_the_rest(insert)?;
     let TableObject::TableName(name) = &insert.table else {
         return Err(SqlError::unsupported("INSERT into anything but a table is not supported"));
     };
-    let table = context.table(name)?;
+    bind_to(context.table(name)?, insert)
+}
+
+fn bind_to(table: Arc<TableDef>, insert: &Insert) -> Result<Bound<'_>> {
     let mut columns = Vec::with_capacity(insert.columns.len());
     for column in &insert.columns {
         let name = match column.0.as_slice() {
@@ -116,24 +140,18 @@ fn bind(context: &Context, insert: &Insert) -> Result<Bound> {
         }
         columns.push(place);
     }
-    let query = match &insert.source {
-        Some(query) => query.as_ref().clone(),
-        None => default_values()?,
-    };
-    let width = match query.body.as_ref() {
-        SetExpr::Values(values) => values.rows.iter().map(|row| row.len()).max(),
-        _ => None,
-    };
-    if insert.columns.is_empty() {
+    let query = insert.source.as_deref();
+    if let (Some(query), true) = (query, insert.columns.is_empty()) {
         // Without names, the source gives the first columns.
-        let given = width.unwrap_or(table.columns.len()).min(table.columns.len());
-        columns = (0..if insert.source.is_some() { given } else { 0 }).collect();
+        let width = match query.body.as_ref() {
+            SetExpr::Values(values) => values.rows.iter().map(|row| row.len()).max(),
+            _ => None,
+        };
+        columns = (0..width.unwrap_or(usize::MAX).min(table.columns.len())).collect();
     }
     let alias = insert.table_alias.as_ref().map(|alias| fold(&alias.alias));
     let bound = Bound { table, columns, query, alias };
-    if insert.source.is_some() {
-        check_widths(&bound, insert.columns.is_empty())?;
-    }
+    check_widths(&bound, insert.columns.is_empty())?;
     Ok(bound)
 }
 
@@ -166,8 +184,8 @@ fn default_values() -> Result<Query> {
     }
 }
 
-fn check_widths(bound: &Bound, all_columns: bool) -> Result<()> {
-    let SetExpr::Values(values) = bound.query.body.as_ref() else { return Ok(()) };
+fn check_widths(bound: &Bound<'_>, all_columns: bool) -> Result<()> {
+    let Some(SetExpr::Values(values)) = bound.query.map(|query| query.body.as_ref()) else { return Ok(()) };
     let Some(first) = values.rows.first().map(|row| row.len()) else { return Ok(()) };
     if values.rows.iter().any(|row| row.len() != first) {
         return Err(SqlError::new(state::SYNTAX_ERROR, "VALUES lists must all be the same length"));
@@ -188,8 +206,8 @@ fn too_many(expressions: usize, targets: usize) -> Result<()> {
 }
 
 /// The source with literals in the types of their columns, and with defaults where DEFAULT stands.
-fn typed(bound: &Bound) -> Result<Query> {
-    let mut query = bound.query.clone();
+fn typed(bound: &Bound<'_>) -> Result<Query> {
+    let Some(mut query) = bound.query.cloned() else { return default_values() };
     let column = |place: usize| bound.columns.get(place).and_then(|c| bound.table.columns.get(*c));
     match query.body.as_mut() {
         SetExpr::Values(values) => {
@@ -272,11 +290,11 @@ fn cast_type(ty: ColumnType) -> Option<ast::DataType> {
 }
 
 /// The source's plan, giving all declared columns in their types.
-fn source(context: &Context, bound: &Bound) -> Result<LogicalPlan> {
+fn source(context: &Context, bound: &Bound<'_>) -> Result<LogicalPlan> {
     let plan = context.plan(&typed(bound)?)?;
-    let given = match bound.columns.is_empty() {
-        true => 0,
-        false => plan.schema().fields().len(),
+    let given = match bound.query {
+        None => 0,
+        Some(_) => plan.schema().fields().len(),
     };
     too_many(given, bound.columns.len())?;
     let all_columns = bound.columns.iter().copied().eq(0..bound.columns.len());

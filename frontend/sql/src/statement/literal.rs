@@ -72,27 +72,34 @@ fn has_default(column: &ColumnDef) -> bool {
 }
 
 /// A literal, or the value of a parameter, as a value of the column. `None` when it takes the long way.
-pub(crate) fn value(cell: &ast::Expr, column: &ColumnDef, params: &[ScalarValue]) -> Option<Value> {
+fn value(cell: &ast::Expr, column: &ColumnDef, params: &[ScalarValue]) -> Option<Value> {
     match cell {
+        ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Placeholder(name), .. }) => {
+            let number: usize = name.strip_prefix('$')?.parse().ok()?;
+            parameter(params.get(number.checked_sub(1)?)?, column.ty)
+        }
+        other if is_default(other) => (!has_default(column)).then_some(Value::Null),
+        other => constant(other, column.ty),
+    }
+}
+
+/// A literal as a value of a type. `None` when it takes the long way.
+pub(crate) fn constant(expr: &ast::Expr, ty: ColumnType) -> Option<Value> {
+    match expr {
         ast::Expr::Value(value) => match &value.value {
             ast::Value::Null => Some(Value::Null),
-            ast::Value::Boolean(b) if column.ty == ColumnType::Boolean => Some(Value::Boolean(*b)),
-            ast::Value::Number(digits, false) => number(digits, false, column.ty),
-            ast::Value::SingleQuotedString(text) => from_text(text, column.ty),
-            ast::Value::Placeholder(name) => {
-                let number: usize = name.strip_prefix('$')?.parse().ok()?;
-                parameter(params.get(number.checked_sub(1)?)?, column.ty)
-            }
+            ast::Value::Boolean(b) if ty == ColumnType::Boolean => Some(Value::Boolean(*b)),
+            ast::Value::Number(digits, false) => number(digits, false, ty),
+            ast::Value::SingleQuotedString(text) => from_text(text, ty),
             _ => None,
         },
         ast::Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
             ast::Expr::Value(value) => match &value.value {
-                ast::Value::Number(digits, false) => number(digits, true, column.ty),
+                ast::Value::Number(digits, false) => number(digits, true, ty),
                 _ => None,
             },
             _ => None,
         },
-        other if is_default(other) && !has_default(column) => Some(Value::Null),
         _ => None,
     }
 }
@@ -125,7 +132,7 @@ fn integer(value: i64, ty: ColumnType) -> Option<Value> {
 }
 
 /// A number as it is written, without its sign.
-pub(crate) fn number(digits: &str, negative: bool, ty: ColumnType) -> Option<Value> {
+fn number(digits: &str, negative: bool, ty: ColumnType) -> Option<Value> {
     // Digits that a double holds exactly; then its quotient by a power of ten is the nearest double too.
     const EXACT_DIGITS_MAX: usize = 15;
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -155,7 +162,7 @@ pub(crate) fn number(digits: &str, negative: bool, ty: ColumnType) -> Option<Val
 }
 
 /// A text as it is written between quotes.
-pub(crate) fn from_text(text: &str, ty: ColumnType) -> Option<Value> {
+fn from_text(text: &str, ty: ColumnType) -> Option<Value> {
     match ty {
         ColumnType::Text | ColumnType::Json => Some(Value::Text(text.to_owned())),
         ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64 => {

@@ -50,11 +50,22 @@ pub(crate) fn statement_with_parameters(sql: &str) -> Result<(Statement, usize)>
         .with_hint("Load large data with COPY … FROM 'file', or with omendb-load."));
     }
     let dialect = PostgreSqlDialect {};
-    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(token_error)?;
-    measure(&tokens)?;
+    let mut tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(token_error)?;
+    if let Some((deep, at)) = too_deep_at(&tokens) {
+        // What is wrong before it gets deep is told first: a megabyte of garbage is no SQL rather than deep SQL.
+        tokens.truncate(at);
+        return Err(match parse(&dialect, tokens) {
+            Err(e) if e.sqlstate() == state::SYNTAX_ERROR && !e.is_at_end() => e,
+            _ => deep,
+        });
+    }
     let parameters = highest_parameter(&tokens)?;
-    let mut parser = Parser::new(&dialect).with_recursion_limit(4 * NESTING_MAX).with_tokens_with_locations(tokens);
-    Ok((only_statement(&mut parser)?, parameters))
+    Ok((parse(&dialect, tokens)?, parameters))
+}
+
+fn parse(dialect: &PostgreSqlDialect, tokens: Vec<TokenWithSpan>) -> Result<Statement> {
+    let mut parser = Parser::new(dialect).with_recursion_limit(4 * NESTING_MAX).with_tokens_with_locations(tokens);
+    only_statement(&mut parser)
 }
 
 fn only_statement(parser: &mut Parser<'_>) -> Result<Statement> {
@@ -101,18 +112,18 @@ fn token_error(e: TokenizerError) -> SqlError {
         .with_line_column(e.location.line, e.location.column)
 }
 
-/// Refuses what would make a tree too deep.
-fn measure(tokens: &[TokenWithSpan]) -> Result<()> {
+/// The first token that would make a tree too deep, and the error that it is.
+fn too_deep_at(tokens: &[TokenWithSpan]) -> Option<(SqlError, usize)> {
     // Tokens since the last comma, for each open parenthesis; and their sum.
     let mut levels: Vec<usize> = vec![0];
     let mut deep = 0_usize;
-    for token in tokens {
+    for (place, token) in tokens.iter().enumerate() {
         match token.token {
             Token::Whitespace(_) => continue,
             Token::LParen | Token::LBracket | Token::LBrace => {
                 levels.push(0);
                 if levels.len() > NESTING_MAX {
-                    return Err(at(token));
+                    return Some((at(token), place));
                 }
             }
             Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => {
@@ -130,10 +141,10 @@ fn measure(tokens: &[TokenWithSpan]) -> Result<()> {
         }
         deep += 1;
         if deep > TOKENS_DEEP_MAX {
-            return Err(at(token));
+            return Some((at(token), place));
         }
     }
-    Ok(())
+    None
 }
 
 fn at(token: &TokenWithSpan) -> SqlError {
