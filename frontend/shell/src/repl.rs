@@ -35,8 +35,8 @@ enum Input {
 
 /// Where input comes from.
 trait Reader {
-    /// The next submission. `is_new` says that no statement is under way.
-    fn read(&mut self, shell: &mut Shell, is_new: bool) -> std::io::Result<Input>;
+    /// The next submission, which goes on with what `feed` holds; a reader may have to clear that itself.
+    fn read(&mut self, shell: &mut Shell, feed: &mut Feed) -> std::io::Result<Input>;
 }
 
 /// Talks until the person leaves.
@@ -71,8 +71,10 @@ fn talk(shell: &mut Shell, reader: &mut dyn Reader) -> Exit {
         let input = {
             // At the prompt Ctrl-C clears the line, however often.
             let _keep_alive = shell.interrupt.keep_alive();
-            reader.read(shell, feed.is_complete())
+            reader.read(shell, &mut feed)
         };
+        // From here on Ctrl-C is about what runs, until it is done.
+        shell.interrupt.reset();
         match input {
             Ok(Input::Text(text)) => match submit(shell, &mut feed, &text) {
                 Ok(()) | Err(Stop::Failed | Stop::Interrupted) => {}

@@ -177,7 +177,6 @@ impl Shell {
 
     /// Something runs from now on that Ctrl-C should stop.
     pub(crate) fn begin(&self) -> Runs {
-        self.interrupt.reset();
         self.runs.store(true, Ordering::SeqCst);
         Runs(self.runs.clone())
     }
@@ -210,6 +209,10 @@ impl Shell {
     pub(crate) fn statement(&mut self, sql: &str, place: Place<'_>) -> Step {
         let sql = self.variables.interpolate(sql);
         let runs = self.begin();
+        if self.interrupt.happened() {
+            // Between two statements: what was asked for next is not wanted any more.
+            return Err(Stop::Interrupted);
+        }
         let ticker = Ticker::start(self.shows_progress());
         let started = Instant::now();
         let result = self.session.execute(&sql).map_err(RenderError::Sql).and_then(|outcome| match outcome {

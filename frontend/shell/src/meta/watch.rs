@@ -35,11 +35,14 @@ pub(super) fn watch(shell: &mut Shell, arguments: &Arguments<'_>) -> Step {
             Err(Stop::Interrupted) if shell.interactive => return Ok(()),
             other => other?,
         }
-        while next.is_none_or(|next| Instant::now() < next) {
+        loop {
             if shell.interrupt.happened() {
                 return if shell.interactive { Ok(()) } else { Err(Stop::Interrupted) };
             }
-            std::thread::sleep(STEP);
+            if next.is_some_and(|next| Instant::now() >= next) {
+                break;
+            }
+            std::thread::sleep(STEP.min(every));
         }
     }
     Ok(())

@@ -52,7 +52,7 @@ impl Editor {
 }
 
 impl Reader for Editor {
-    fn read(&mut self, shell: &mut Shell, _: bool) -> std::io::Result<Input> {
+    fn read(&mut self, shell: &mut Shell, _: &mut Feed) -> std::io::Result<Input> {
         // Completion looks at the names that are there now.
         let _ = shell.names();
         if let Some(draft) = shell.draft.take() {

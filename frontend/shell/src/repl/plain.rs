@@ -3,6 +3,7 @@ Reading lines as they come, for terminals that cannot move their cursor. The ter
 */
 
 use super::{CONTINUATION, Input, PROMPT, Reader};
+use crate::feed::Feed;
 use crate::shell::Shell;
 use std::io::{BufRead, Write};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The reader.
 pub(super) struct Plain {
-    /// Set by Ctrl-C: what was typed before is not wanted.
+    /// Set by Ctrl-C: the lines before are not wanted.
     cleared: Arc<AtomicBool>,
 }
 
@@ -35,19 +36,19 @@ fn prompt(text: &str) {
 }
 
 impl Reader for Plain {
-    fn read(&mut self, _: &mut Shell, is_new: bool) -> std::io::Result<Input> {
+    fn read(&mut self, _: &mut Shell, feed: &mut Feed) -> std::io::Result<Input> {
         self.cleared.store(false, Ordering::SeqCst);
-        prompt(if is_new { PROMPT } else { CONTINUATION });
+        prompt(if feed.is_complete() { PROMPT } else { CONTINUATION });
         let mut line = String::new();
         let taken = std::io::stdin().lock().read_line(&mut line)?;
-        let cleared = self.cleared.swap(false, Ordering::SeqCst);
-        match taken {
-            0 => {
-                prompt("\n");
-                Ok(Input::End)
-            }
-            _ if cleared => Ok(Input::Cleared),
-            _ => Ok(Input::Text(line)),
+        if self.cleared.swap(false, Ordering::SeqCst) {
+            // The line that came was begun after Ctrl-C: only what is before it goes.
+            feed.clear();
         }
+        if taken == 0 {
+            prompt("\n");
+            return Ok(Input::End);
+        }
+        Ok(Input::Text(line))
     }
 }
