@@ -69,7 +69,12 @@ fn run(args: &Args) -> Result<()> {
     if let Some(flights) = &args.flights {
         let database = load(args, "flights", "load flights from Parquet, no key", flights, &[], 3_000_000)?;
         let (ours, theirs) = (bytes_below(&database)?, std::fs::metadata(flights)?.len());
-        println!("| flights on disk against Parquet | {:.2} | {:.1} MiB, {:.1} MiB |", ratio(ours, theirs), mib(ours), mib(theirs));
+        println!(
+            "| flights on disk against Parquet | {:.2} | {:.1} MiB, {:.1} MiB |",
+            ratio(ours, theirs),
+            mib(ours),
+            mib(theirs)
+        );
     }
     let database = Database::open(OpenOptions { dir: Some(database), ..OpenOptions::default() })?;
     let session = database.session();
@@ -84,7 +89,8 @@ fn generated(args: &Args, extension: &str) -> Result<PathBuf> {
     let file = args.dir.join(format!("metrics-{}.{extension}", args.rows));
     if !file.exists() {
         let part = args.dir.join(format!("part.{extension}"));
-        let status = Command::new(beside("metrics-data")?).arg("--rows").arg(args.rows.to_string()).arg(&part).status()?;
+        let status =
+            Command::new(beside("metrics-data")?).arg("--rows").arg(args.rows.to_string()).arg(&part).status()?;
         if !status.success() {
             return Err("metrics-data failed".into());
         }
@@ -166,7 +172,8 @@ fn grouping(args: &Args, session: &Session, parquet: &Path) -> Result<()> {
         let start = Instant::now();
         let reference = runtime.block_on(async { context.sql(sql).await?.collect().await })?;
         let there = start.elapsed();
-        let (mine, reference) = (pretty_format_batches(&mine)?.to_string(), pretty_format_batches(&reference)?.to_string());
+        let (mine, reference) =
+            (pretty_format_batches(&mine)?.to_string(), pretty_format_batches(&reference)?.to_string());
         if !close(&mine, &reference) {
             return Err("GROUP BY run_id: the answers differ".into());
         }
@@ -277,7 +284,9 @@ fn close(a: &str, b: &str) -> bool {
         (Ok(x), Ok(y)) => (x - y).abs() <= 1e-9 * x.abs().max(y.abs()),
         _ => x == y,
     };
-    let words = |s: &str| s.lines().filter(|l| !l.starts_with('+')).flat_map(str::split_whitespace).map(str::to_owned).collect::<Vec<_>>();
+    let words = |s: &str| {
+        s.lines().filter(|l| !l.starts_with('+')).flat_map(str::split_whitespace).map(str::to_owned).collect::<Vec<_>>()
+    };
     let (a, b) = (words(a), words(b));
     a.len() == b.len() && a.iter().zip(&b).all(|(x, y)| same(x, y))
 }

@@ -4,13 +4,7 @@ Ctrl-C at the prompt and in a statement, progress, the pager.
 
 Nothing here measures time: what is waited for comes, or the test fails after a very long while.
 */
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg(unix)]
 
 use expectrl::Session;

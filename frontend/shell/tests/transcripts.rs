@@ -14,13 +14,7 @@ In expected lines `[..]` stands for any text, and `[...]` alone on a line for an
 `UPDATE_TRANSCRIPTS=1` in the environment the expectations are rewritten from what really came out (lines with `[..]` that
 still fit are kept), to be read as a diff.
 */
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fmt::Write as _;
 use std::fs::{self, File};

@@ -98,7 +98,8 @@ fn of_columns(tables: &[Arc<TableDef>]) -> Columns {
     let all: Vec<(&TableDef, usize, &ColumnDef)> =
         tables.iter().flat_map(|t| t.columns.iter().enumerate().map(move |(i, c)| (t.as_ref(), i, c))).collect();
     let types: Vec<SqlType> = all.iter().map(|c| SqlType::of_column(c.2)).collect();
-    let text = |f: &dyn Fn(&(&TableDef, usize, &ColumnDef)) -> Option<String>| all.iter().map(f).collect::<Vec<_>>();
+    type Declared<'a> = (&'a TableDef, usize, &'a ColumnDef);
+    let text = |f: &dyn Fn(&Declared<'_>) -> Option<String>| all.iter().map(f).collect::<Vec<_>>();
     let int = |f: &dyn Fn(&SqlType) -> Option<i32>| types.iter().map(f).collect::<Vec<_>>();
     Columns::default()
         .text("table_catalog", text(&|_| is(CATALOG)).into_iter())

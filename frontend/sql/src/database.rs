@@ -139,8 +139,8 @@ impl Database {
         Session::new(self.shared.clone())
     }
 
-    /// Flushes the log and releases the directory's lock, once all sessions are gone. Dropping does the same and cannot
-    /// report errors.
+    /// Flushes the log and releases the directory's lock at once, also for sessions that are left. Dropping does the same
+    /// when the last session and its last query have ended, and cannot report errors.
     ///
     /// # Errors
     /// What the engine says.

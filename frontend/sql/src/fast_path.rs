@@ -271,7 +271,7 @@ mod tests {
             "t.a = 1 AND t.b = 2",
             "a = '1' AND b = '2'",
         ];
-        let columns = ["*", "b, a", "c AS x, a AS b", "d, n, a"];
+        let columns = ["*", "b, a", "c AS x, a AS y", "d, n, a"];
         let tails = ["", " ORDER BY a, b", " ORDER BY a DESC, b DESC", " ORDER BY b DESC LIMIT 3", " LIMIT 0"];
         let mut fast = 0;
         for condition in conditions {

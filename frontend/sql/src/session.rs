@@ -346,7 +346,7 @@ pub(crate) fn wait<T>(receiver: &mut mpsc::Receiver<Result<T>>, running: &Runnin
     if let Ok(message) = receiver.try_recv() {
         return Some(message);
     }
-    futures::executor::block_on(async {
+    block_on(async {
         let stopped = pin!(running.stopped());
         let received = pin!(receiver.recv());
         match select(received, stopped).await {
@@ -354,4 +354,24 @@ pub(crate) fn wait<T>(receiver: &mut mpsc::Receiver<Result<T>>, running: &Runnin
             Either::Right((why, _)) => Some(Err::<T, SqlError>(why)),
         }
     })
+}
+
+/// Waits for a future on this thread, whatever else the thread is doing: the runtimes' own ways refuse to be nested, and a
+/// caller may well be inside one.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
 }

@@ -460,7 +460,7 @@ mod tests {
         }
         assert_eq!(batches[0].column(2).as_primitive::<TimestampMicrosecondType>().value(0), 1);
         assert_eq!(batches[0].column(4).as_primitive::<TimestampMicrosecondType>().value(1), 2);
-        assert_eq!(source.bytes_read() > 0, true);
+        assert!(source.bytes_read() > 0);
     }
 
     #[test]

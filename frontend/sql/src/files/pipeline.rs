@@ -163,7 +163,7 @@ mod tests {
     fn results_come_in_order_whoever_is_faster() {
         let cut = (0..200u64).map(Ok);
         let slow_first = |n: u64| {
-            std::thread::sleep(std::time::Duration::from_micros(if n % 7 == 0 { 900 } else { 10 }));
+            std::thread::sleep(std::time::Duration::from_micros(if n.is_multiple_of(7) { 900 } else { 10 }));
             Ok(n * 2)
         };
         let got: Vec<u64> = ordered(3, cut, slow_first).unwrap().map(Result::unwrap).collect();

@@ -12,7 +12,7 @@ use super::rejects::RejectedRow;
 use super::sniff::{FileColumn, Sniffed};
 use super::source::Source;
 use super::{Format, ndjson, parquet};
-use crate::error::{SqlError, state};
+use crate::error::{SqlError, nearest, state};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::sync::Arc;
@@ -218,14 +218,11 @@ pub(super) fn find_column(name: &str, table: &[FileColumn]) -> Option<usize> {
 }
 
 fn unknown_column(name: &str, file: &str, table: &[FileColumn]) -> SqlError {
-    const ALIKE_MIN: f64 = 0.7;
     let message = format!("column \"{name}\" of \"{file}\" does not exist in the table");
     let error = SqlError::new(state::UNDEFINED_COLUMN, message);
-    let alike = |c: &FileColumn| strsim::jaro_winkler(&c.name.to_lowercase(), &name.to_lowercase());
-    let best = table.iter().map(|c| (alike(c), &c.name)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match best {
-        Some((likeness, best)) if likeness >= ALIKE_MIN => error.with_hint(format!("Did you mean \"{best}\"?")),
-        _ => error.with_hint("If the file has no header, say so."),
+    match nearest(name, table.iter().map(|c| c.name.as_str())) {
+        Some(near) => error.with_hint(format!("Did you mean \"{near}\"?")),
+        None => error.with_hint("If the file has no header, say so."),
     }
 }
 

@@ -27,11 +27,11 @@ use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type, i256,
 };
-use datafusion::common::{Result, ScalarValue, internal_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use std::sync::Arc;
 
@@ -182,6 +182,26 @@ impl ScalarUDFImpl for Arithmetic {
             _ => internal_err!("{} has one to three arguments", self.name()),
         }
     }
+}
+
+/// The type of an expression. DataFusion's `get_type` goes through everything below a function each time, and builds
+/// names on its way; asked at each level of a long chain of operators that takes minutes. The operators' types are at hand.
+pub(crate) fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
+    match expr {
+        Expr::ScalarFunction(function) => {
+            if let Some(Arithmetic { result, .. }) = function.func.inner().downcast_ref::<Arithmetic>() {
+                return Ok(result.clone());
+            }
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.is_numerical_operators() => {
+            let (left, right) = (type_of(left, schema)?, type_of(right, schema)?);
+            if left == right && (left.is_integer() || left.is_floating()) {
+                return Ok(left);
+            }
+        }
+        _ => {}
+    }
+    expr.get_type(schema)
 }
 
 /// The same function with a guard: rows for which it is not true cannot fail, and what they give means nothing.

@@ -21,7 +21,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 
 #[derive(Debug)]
@@ -105,7 +105,7 @@ fn check(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
         }
         Expr::Negative(operand) => {
-            let ty = operand.get_type(schema)?;
+            let ty = arithmetic::type_of(&operand, schema)?;
             if ty.is_numeric() {
                 return Ok(Transformed::yes(arithmetic::negate(*operand, ty)));
             }
@@ -118,7 +118,7 @@ fn check(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 
 /// The type of the result if both sides are numbers of types that the functions work on.
 fn numeric_result(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Result<Option<DataType>> {
-    let (left_type, right_type) = (left.get_type(schema)?, right.get_type(schema)?);
+    let (left_type, right_type) = (arithmetic::type_of(left, schema)?, arithmetic::type_of(right, schema)?);
     if !left_type.is_numeric() || !right_type.is_numeric() {
         return Ok(None);
     }
@@ -140,7 +140,7 @@ fn check_cast(expr: Expr, field: arrow::datatypes::FieldRef, schema: &DFSchema) 
             cast::convert_scalar(value, &field)?;
         }
     }
-    if cast::needs_convert(&expr.get_type(schema)?, &field) {
+    if cast::needs_convert(&arithmetic::type_of(&expr, schema)?, &field) {
         return Ok(Transformed::yes(cast::convert(expr, field)));
     }
     Ok(Transformed::no(Expr::Cast(Cast { expr: Box::new(expr), field })))

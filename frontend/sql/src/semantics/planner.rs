@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{ScalarFunction, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawWindowExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, WindowFunctionDefinition, cast};
+use datafusion::logical_expr::{Expr, WindowFunctionDefinition, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 #[derive(Debug)]
@@ -37,7 +37,8 @@ impl ExprPlanner for Operators {
         if has_parameter(&raw.left) || has_parameter(&raw.right) {
             return Ok(PlannerResult::Original(raw));
         }
-        let (Ok(left), Ok(right)) = (raw.left.get_type(schema), raw.right.get_type(schema)) else {
+        let types = (arithmetic::type_of(&raw.left, schema), arithmetic::type_of(&raw.right, schema));
+        let (Ok(left), Ok(right)) = types else {
             return Ok(PlannerResult::Original(raw));
         };
         if matches!((&left, &right), (DataType::Date32, DataType::Interval(_))) {

@@ -10,9 +10,11 @@ past 64 bits, more than 38 digits) become what PostgreSQL makes of them, as far 
 use crate::error::{Result, SqlError, state};
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, Interval, LimitClause, ObjectName, Query, Select, Statement, TableFactor, UnaryOperator,
-    Value, ValueWithSpan, VisitMut, VisitorMut,
+    FunctionArguments, Ident, Interval, LimitClause, ObjectName, Query, Select, SetExpr, Statement, TableFactor,
+    UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
 
 /// Digits that a numeric can have.
@@ -23,7 +25,7 @@ const MAX_DIGITS: usize = 38;
 /// # Errors
 /// 0A000 for what is refused, 22003 for a number literal of more than 38 digits before the point.
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
-    let mut rewriter = Rewriter { negated: false };
+    let mut rewriter = Rewriter { negated: false, renamed: 0 };
     match statement.visit(&mut rewriter) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
@@ -33,6 +35,8 @@ pub fn rewrite(statement: &mut Statement) -> Result<()> {
 struct Rewriter {
     /// The expression at hand stands behind a minus.
     negated: bool,
+    /// Subqueries that were given a name of their own.
+    renamed: usize,
 }
 
 fn refuse(what: &str) -> ControlFlow<SqlError> {
@@ -129,8 +133,30 @@ impl VisitorMut for Rewriter {
             let time_zone = std::mem::replace(time_zone.as_mut(), null());
             *expr = call("timezone", [time_zone, timestamp]);
         }
+        if let Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } = expr
+            && let Expr::Subquery(query) = right.as_mut()
+        {
+            self.renamed += 1;
+            match renamed(query, self.renamed) {
+                Ok(apart) => **query = apart,
+                Err(error) => return ControlFlow::Break(error),
+            }
+        }
         ControlFlow::Continue(())
     }
+}
+
+/// The query as a table with a name that no other has. DataFusion compares the left side of ANY and ALL with the
+/// subquery's column by name, and takes one for the other where both come from a table of the same name.
+fn renamed(query: &Query, number: usize) -> Result<Query> {
+    let sql = format!("SELECT * FROM (SELECT 1) AS \"compared {number}\"");
+    let mut outer = Parser::new(&PostgreSqlDialect {}).try_with_sql(&sql)?.parse_query()?;
+    if let SetExpr::Select(select) = outer.body.as_mut()
+        && let Some(TableFactor::Derived { subquery, .. }) = select.from.first_mut().map(|from| &mut from.relation)
+    {
+        **subquery = query.clone();
+    }
+    Ok(*outer)
 }
 
 /// The text of `interval '1 day'`; none with fields behind it, or for an expression.

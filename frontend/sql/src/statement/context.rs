@@ -101,11 +101,6 @@ impl Context {
         context
     }
 
-    /// The values of the statement's parameters.
-    pub(crate) fn params(&self) -> &[ScalarValue] {
-        &self.params
-    }
-
     /// The stored table that a statement names.
     ///
     /// # Errors

@@ -146,7 +146,6 @@ fn read_into(
         &SniffOptions {
             format: options.format,
             csv: options.csv.clone(),
-            types: wanted.iter().map(|column| (column.name.clone(), column.ty)).collect(),
             table: wanted.iter().map(|column| column.name.clone()).collect(),
             ..SniffOptions::default()
         },

@@ -117,6 +117,8 @@ fn too_deep_at(tokens: &[TokenWithSpan]) -> Option<(SqlError, usize)> {
     // Tokens since the last comma, for each open parenthesis; and their sum.
     let mut levels: Vec<usize> = vec![0];
     let mut deep = 0_usize;
+    // Operators before an operand, one after the other: the parser goes down a level for each.
+    let mut prefixes = 0;
     for (place, token) in tokens.iter().enumerate() {
         match token.token {
             Token::Whitespace(_) => continue,
@@ -136,6 +138,10 @@ fn too_deep_at(tokens: &[TokenWithSpan]) -> Option<(SqlError, usize)> {
             }
             _ => {}
         }
+        prefixes = if is_prefix(&token.token) { prefixes + 1 } else { 0 };
+        if prefixes > NESTING_MAX {
+            return Some((at(token), place));
+        }
         if let Some(level) = levels.last_mut() {
             *level += 1;
         }
@@ -145,6 +151,14 @@ fn too_deep_at(tokens: &[TokenWithSpan]) -> Option<(SqlError, usize)> {
         }
     }
     None
+}
+
+fn is_prefix(token: &Token) -> bool {
+    match token {
+        Token::Minus | Token::Plus | Token::Tilde | Token::AtSign | Token::ExclamationMark => true,
+        Token::Word(word) => word.keyword == Keyword::NOT,
+        _ => false,
+    }
 }
 
 fn at(token: &TokenWithSpan) -> SqlError {
