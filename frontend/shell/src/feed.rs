@@ -57,7 +57,7 @@ impl Feed {
         }
         let mut lexer = Lexer::new(line, std::mem::take(&mut self.state));
         let mut meta = None;
-        while let Some(token) = lexer.next() {
+        for token in lexer.by_ref() {
             let text = token.text(line);
             match token.kind {
                 Kind::Semicolon => units.extend(self.statement()),
@@ -101,7 +101,8 @@ impl Feed {
     fn statement(&mut self) -> Option<Unit> {
         let mut text = std::mem::take(&mut self.pending);
         text.truncate(std::mem::take(&mut self.content_end));
-        (!text.is_empty()).then(|| Unit { what: What::Statement(text), line: self.first_line })
+        let line = self.first_line;
+        (!text.is_empty()).then_some(Unit { what: What::Statement(text), line })
     }
 
     fn meta(&self, text: &str) -> Unit {

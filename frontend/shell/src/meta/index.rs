@@ -33,14 +33,24 @@ pub(super) fn show(shell: &mut Shell, arguments: &Arguments<'_>) -> Step {
     sheet(&runs).show(shell, place)?;
     if for_people {
         runs.sort_by_key(|run| std::cmp::Reverse(run.rows));
-        let plots: String = runs.iter().filter(|run| !run.residuals.is_empty()).take(PLOTS_MAX).map(plot).collect();
-        print(shell, place, &plots)?;
+        let has_plot = |run: &&RunStats| has_model(run) && !run.residuals.is_empty();
+        let plots: String = runs.iter().filter(has_plot).take(PLOTS_MAX).map(plot).collect();
+        let text =
+            if runs.iter().any(has_model) { plots } else { "No run has a model: fences find slices exactly.\n".into() };
+        print(shell, place, &text)?;
     }
     Ok(())
 }
 
+/// Whether a run's index predicts; one of fences looks up, and has neither segments nor an error bound.
+fn has_model(run: &RunStats) -> bool {
+    run.index_segments > 0
+}
+
 fn sheet(runs: &[RunStats]) -> Sheet {
     let count = |of: &dyn Fn(&RunStats) -> u64| runs.iter().map(of).collect::<Vec<_>>();
+    let of_model =
+        |of: &dyn Fn(&RunStats) -> u64| runs.iter().map(|run| has_model(run).then(|| of(run))).collect::<Vec<_>>();
     let ratio = |of: &dyn Fn(&RunStats) -> (u64, u64)| runs.iter().map(of).collect::<Vec<_>>();
     Sheet::default()
         .count("run", count(&|r| r.id))
@@ -50,9 +60,9 @@ fn sheet(runs: &[RunStats]) -> Sheet {
         .ratio("bytes/row", ratio(&|r| (r.bytes, r.rows)))
         .count("slices", count(&|r| r.slices))
         .text("index", runs.iter().map(|r| Some(r.index_kind.clone())))
-        .count("segments", count(&|r| r.index_segments))
-        .count("exceptions", count(&|r| r.index_exceptions))
-        .count("error bound", count(&|r| r.index_epsilon))
+        .maybe_count("segments", of_model(&|r| r.index_segments))
+        .maybe_count("exceptions", of_model(&|r| r.index_exceptions))
+        .maybe_count("error bound", of_model(&|r| r.index_epsilon))
         .ratio("index bytes/slice", ratio(&|r| (r.index_bytes, r.slices)))
         .ratio("index bytes/row", ratio(&|r| (r.index_bytes, r.rows)))
 }

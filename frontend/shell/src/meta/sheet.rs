@@ -29,12 +29,19 @@ impl Sheet {
         self.column(name, DataType::Int64, Arc::new(Int64Array::from_iter_values(values)))
     }
 
-    /// A column of quotients with one digit behind the point; NULL where there is nothing to divide by.
+    /// A column of counts that not every row has.
+    pub(super) fn maybe_count(self, name: &str, values: impl IntoIterator<Item = Option<u64>>) -> Sheet {
+        let values = values.into_iter().map(|n| n.map(|n| i64::try_from(n).unwrap_or(i64::MAX)));
+        let values: Int64Array = values.collect();
+        self.column(name, DataType::Int64, Arc::new(values))
+    }
+
+    /// A column of quotients to three digits; NULL where there is nothing to divide by.
     pub(super) fn ratio(self, name: &str, values: impl IntoIterator<Item = (u64, u64)>) -> Sheet {
         let ratio = |(of, by): (u64, u64)| {
-            let tenths = u128::from(of) * 10 / u128::from(by.max(1));
-            let tenths = u32::try_from(tenths).unwrap_or(u32::MAX);
-            (by > 0).then(|| f64::from(tenths) / 10.0)
+            let thousandths = u128::from(of) * 1000 / u128::from(by.max(1));
+            let thousandths = u32::try_from(thousandths).unwrap_or(u32::MAX);
+            (by > 0).then(|| f64::from(thousandths) / 1000.0)
         };
         let values: Float64Array = values.into_iter().map(ratio).collect();
         self.column(name, DataType::Float64, Arc::new(values))
