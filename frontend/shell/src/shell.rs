@@ -15,14 +15,17 @@ use arrow::datatypes::SchemaRef;
 use omendb_cli::interrupt::Interrupt;
 use omendb_cli::report::{self, Source, say};
 use omendb_cli::{Colour, ColourChoice};
-use omendb_sql::{Database, Done, Names, Outcome, Rows, Session, SqlError};
+use omendb_sql::{CancelHandle, Database, Done, Names, Outcome, Rows, Session, SqlError};
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Rows of a table that a terminal shows; `\pset rows` changes it.
 const ROWS_SHOWN: usize = 40;
+
+/// How often a run that was told to stop is told again.
+const CANCEL_EVERY: Duration = Duration::from_millis(20);
 
 /// Why work stops. What there was to say about it has been said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +111,8 @@ pub(crate) struct Shell {
     session: Session,
     /// Ctrl-C.
     pub(crate) interrupt: Interrupt,
-    /// Whether something runs that Ctrl-C should stop.
-    runs: Arc<AtomicBool>,
+    /// Odd while something runs that Ctrl-C should stop; a number stands for one run and no other.
+    runs: Arc<AtomicU64>,
     /// How results are shown.
     pub(crate) view: View,
     /// `\set`.
@@ -133,11 +136,11 @@ pub(crate) struct Shell {
 }
 
 /// While this lives, Ctrl-C stops what runs.
-pub(crate) struct Runs(Arc<AtomicBool>);
+pub(crate) struct Runs(Arc<AtomicU64>);
 
 impl Drop for Runs {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -170,14 +173,14 @@ impl Shell {
     pub(crate) fn when_idle(&self, idle: impl Fn() + Send + 'static) {
         let (runs, cancel) = (self.runs.clone(), self.session.cancel_handle());
         self.interrupt.on_interrupt(move || match runs.load(Ordering::SeqCst) {
-            true => cancel.cancel(),
-            false => idle(),
+            run if run % 2 == 1 => stop_run(&runs, run, &cancel),
+            _ => idle(),
         });
     }
 
     /// Something runs from now on that Ctrl-C should stop.
     pub(crate) fn begin(&self) -> Runs {
-        self.runs.store(true, Ordering::SeqCst);
+        self.runs.fetch_add(1, Ordering::SeqCst);
         Runs(self.runs.clone())
     }
 
@@ -373,6 +376,19 @@ impl Shell {
     pub(crate) fn last_statement(&self, place: Place<'_>) -> Result<String, Stop> {
         self.last.clone().ok_or_else(|| self.fail(place, "there is no statement yet", None))
     }
+}
+
+/// Cancels until the run is over: once may be too early, when the session has not begun the statement yet.
+fn stop_run(runs: &Arc<AtomicU64>, run: u64, cancel: &CancelHandle) {
+    cancel.cancel();
+    let (runs, cancel) = (runs.clone(), cancel.clone());
+    // Not on the signals' own thread, where the next Ctrl-C must be heard.
+    let _ = std::thread::Builder::new().name("cancel".into()).spawn(move || {
+        while runs.load(Ordering::SeqCst) == run {
+            cancel.cancel();
+            std::thread::sleep(CANCEL_EVERY);
+        }
+    });
 }
 
 /// A table if it fits, else one block a row.
