@@ -36,7 +36,9 @@ pub use csv::CsvDialect;
 pub use provider::provider;
 pub use read::{Batches, OnReject, ReadOptions, TargetColumn, match_columns, read};
 pub use rejects::{RejectLog, RejectedRow};
-pub use sniff::{CsvOptions, FileColumn, SAMPLE_BYTES, SniffOptions, Sniffed, create_table, parse_type, sniff, sniff_all};
+pub use sniff::{
+    CsvOptions, FileColumn, SAMPLE_BYTES, SniffOptions, Sniffed, create_table, parse_type, sniff, sniff_all,
+};
 pub use source::{Source, expand, matches_files};
 pub use write::{WriteOptions, write};
 
