@@ -28,6 +28,7 @@ use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::prelude::SessionConfig;
 use filter::Analysis;
 use omendb_engine::db::Snapshot;
 use omendb_engine::key::{KeyRange, KeySchema};
@@ -42,6 +43,11 @@ pub(crate) const SEQ_COLUMN: &str = "__omendb_seq";
 
 /// Rows below which a scan is not worth a second thread.
 const ROWS_PER_PARTITION_MIN: u64 = 16 * 1024;
+
+/// In a session's configuration: tables do not declare their order. DataFusion sometimes loses an order that it relied on
+/// (where a filter makes the key equal to an expression) and then refuses its own plan; without an order there is nothing to lose.
+#[derive(Debug)]
+pub(crate) struct Unordered;
 
 /// A stored table on a snapshot.
 #[derive(Debug)]
@@ -77,7 +83,7 @@ impl Table {
 
     fn plan(
         &self,
-        partitions: usize,
+        config: &SessionConfig,
         projection: Option<&[usize]>,
         filters: &[Expr],
         limit: Option<usize>,
@@ -93,7 +99,7 @@ impl Table {
         let columns = projection.iter().filter_map(|i| self.columns.get(*i)).copied().collect();
         // A limit is sound only where no row that comes can fail a filter.
         let limit = limit.filter(|_| analysis.exact.iter().all(|exact| *exact));
-        let (partitions, rows) = self.partitions(&analysis, partitions)?;
+        let (partitions, rows) = self.partitions(&analysis, config.target_partitions())?;
         let request = Request {
             snapshot: self.snapshot.clone(),
             table: self.table.clone(),
@@ -102,6 +108,7 @@ impl Table {
             partitions,
             rows,
             analysis: Arc::new(analysis),
+            ordered: config.get_extension::<Unordered>().is_none(),
             reverse: false,
             limit,
         };
@@ -164,8 +171,7 @@ impl TableProvider for Table {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let partitions = state.config().target_partitions();
-        Ok(self.plan(partitions, projection.map(Vec::as_slice), filters, limit)?)
+        Ok(self.plan(state.config(), projection.map(Vec::as_slice), filters, limit)?)
     }
 }
 

@@ -18,6 +18,7 @@ mod conflict;
 pub(crate) mod context;
 mod copy;
 mod ddl;
+mod dialect;
 mod explain;
 mod insert;
 pub(crate) mod literal;

@@ -49,6 +49,8 @@ pub(super) struct Request {
     /// About how many rows they hold.
     pub(super) rows: u64,
     pub(super) analysis: Arc<Analysis>,
+    /// Whether the order of the rows is declared.
+    pub(super) ordered: bool,
     /// From the last key to the first.
     pub(super) reverse: bool,
     /// Rows of each partition that are wanted.
@@ -93,6 +95,9 @@ impl Request {
     fn ordering(&self) -> Vec<PhysicalSortExpr> {
         let options = SortOptions { descending: self.reverse, nulls_first: self.reverse };
         let mut ordering = Vec::new();
+        if !self.ordered {
+            return ordering;
+        }
         for id in &self.table.key {
             if self.analysis.constants.contains(id) {
                 continue;
@@ -117,6 +122,9 @@ impl Request {
 
     /// Whether rows come in this order when they are read from the last to the first; `None` for neither direction.
     fn direction_of(&self, order: &[PhysicalSortExpr]) -> Option<bool> {
+        if !self.ordered {
+            return None;
+        }
         let descending = order.first()?.options.descending;
         let is_constant = |sort: &&PhysicalSortExpr| {
             self.analysis.constants.iter().filter_map(|id| self.column(*id)).any(|c| c.as_ref() == sort.expr.as_ref())

@@ -1,16 +1,16 @@
 /*!
 Text to syntax tree, within limits.
 
-The parser is sqlparser's, with PostgreSQL's dialect. It recurses, and so does everything that handles its trees, so the
+The parser is sqlparser's, with PostgreSQL's dialect ([`super::dialect`]). It recurses, and so does everything that handles its trees, so the
 text is measured before it is parsed: no node of a tree can be deeper than the number of tokens that lead to it without
 a comma between, summed over the parentheses that are open around it. That number, and the parentheses, are bounded here.
 `VALUES` of a million rows, or `IN` of a million values, are wide and not deep, and pass.
 */
 
-use crate::error::{Result, SqlError, state, too_deep};
+use super::dialect::Postgres;
+use crate::error::{Result, SqlError, state};
 use crate::session::NESTING_MAX;
 use datafusion::sql::sqlparser::ast::{CreateTable, Expr, LimitClause, Statement, Value};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
@@ -49,22 +49,23 @@ pub(crate) fn statement_with_parameters(sql: &str) -> Result<(Statement, usize)>
         )
         .with_hint("Load large data with COPY … FROM 'file', or with omendb-load."));
     }
-    let dialect = PostgreSqlDialect {};
-    let mut tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(token_error)?;
-    if let Some((deep, at)) = too_deep_at(&tokens) {
-        // What is wrong before it gets deep is told first: a megabyte of garbage is no SQL rather than deep SQL.
-        tokens.truncate(at);
-        return Err(match parse(&dialect, tokens) {
+    let mut tokens = Tokenizer::new(&Postgres::new(0), sql).tokenize_with_location().map_err(token_error)?;
+    if let Some(deep) = too_deep(&tokens) {
+        // What begins like no statement is garbage rather than a deep statement: its first token alone tells.
+        let first = tokens.iter().position(|token| !matches!(token.token, Token::Whitespace(_))).unwrap_or(0);
+        tokens.truncate(first + 1);
+        return Err(match parse(tokens) {
             Err(e) if e.sqlstate() == state::SYNTAX_ERROR && !e.is_at_end() => e,
             _ => deep,
         });
     }
     let parameters = highest_parameter(&tokens)?;
-    Ok((parse(&dialect, tokens)?, parameters))
+    Ok((parse(tokens)?, parameters))
 }
 
-fn parse(dialect: &PostgreSqlDialect, tokens: Vec<TokenWithSpan>) -> Result<Statement> {
-    let mut parser = Parser::new(dialect).with_recursion_limit(4 * NESTING_MAX).with_tokens_with_locations(tokens);
+fn parse(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
+    let dialect = Postgres::new(tokens.len());
+    let mut parser = Parser::new(&dialect).with_recursion_limit(4 * NESTING_MAX).with_tokens_with_locations(tokens);
     only_statement(&mut parser)
 }
 
@@ -112,42 +113,52 @@ fn token_error(e: TokenizerError) -> SqlError {
         .with_line_column(e.location.line, e.location.column)
 }
 
-/// The first token that would make a tree too deep, and the error that it is.
-fn too_deep_at(tokens: &[TokenWithSpan]) -> Option<(SqlError, usize)> {
-    // Tokens since the last comma, for each open parenthesis; and their sum.
-    let mut levels: Vec<usize> = vec![0];
+/// What is open around a token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    Parenthesis,
+    Case,
+}
+
+/// The error for a tree that would be too deep, at the first token that would make it so.
+fn too_deep(tokens: &[TokenWithSpan]) -> Option<SqlError> {
+    // For each open parenthesis, the tokens in it since the last comma; and their sum.
+    let mut levels: Vec<(Open, usize)> = vec![(Open::Parenthesis, 0)];
     let mut deep = 0_usize;
     // Operators before an operand, one after the other: the parser goes down a level for each.
     let mut prefixes = 0;
-    for (place, token) in tokens.iter().enumerate() {
-        match token.token {
+    for token in tokens {
+        let inside = levels.last().map(|level| level.0);
+        match &token.token {
             Token::Whitespace(_) => continue,
-            Token::LParen | Token::LBracket | Token::LBrace => {
-                levels.push(0);
-                if levels.len() > NESTING_MAX {
-                    return Some((at(token), place));
-                }
+            Token::LParen | Token::LBracket | Token::LBrace => levels.push((Open::Parenthesis, 0)),
+            Token::Word(word) if word.keyword == Keyword::CASE => levels.push((Open::Case, 0)),
+            Token::Word(word) if word.keyword == Keyword::END && inside == Some(Open::Case) => {
+                deep -= levels.pop().map_or(0, |level| level.1);
             }
-            Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => {
-                deep -= levels.pop().unwrap_or(0);
+            Token::RParen | Token::RBracket | Token::RBrace => {
+                while levels.len() > 1 {
+                    let Some((open, tokens)) = levels.pop() else { break };
+                    deep -= tokens;
+                    if open == Open::Parenthesis {
+                        break;
+                    }
+                }
             }
             Token::Comma | Token::SemiColon => {
                 if let Some(level) = levels.last_mut() {
-                    deep -= std::mem::take(level);
+                    deep -= std::mem::take(&mut level.1);
                 }
             }
             _ => {}
         }
         prefixes = if is_prefix(&token.token) { prefixes + 1 } else { 0 };
-        if prefixes > NESTING_MAX {
-            return Some((at(token), place));
-        }
         if let Some(level) = levels.last_mut() {
-            *level += 1;
+            level.1 += 1;
         }
         deep += 1;
-        if deep > TOKENS_DEEP_MAX {
-            return Some((at(token), place));
+        if deep > TOKENS_DEEP_MAX || levels.len() > NESTING_MAX || prefixes > NESTING_MAX {
+            return Some(at(token));
         }
     }
     None
@@ -162,7 +173,7 @@ fn is_prefix(token: &Token) -> bool {
 }
 
 fn at(token: &TokenWithSpan) -> SqlError {
-    too_deep().with_line_column(token.span.start.line, token.span.start.column)
+    crate::error::too_deep().with_line_column(token.span.start.line, token.span.start.column)
 }
 
 fn highest_parameter(tokens: &[TokenWithSpan]) -> Result<usize> {
@@ -218,7 +229,7 @@ mod tests {
         let subqueries = format!("{} select 1 {}", "select * from (".repeat(10_000), ") t".repeat(10_000));
         assert_eq!(state_of(&subqueries), "54001");
         assert_eq!(state_of(&format!("select 1{}", " + 1".repeat(1_000_000))), "54001");
-        assert_eq!(state_of(&format!("select 1{}", " union select 1".repeat(1_000_000))), "54001");
+        assert_eq!(state_of(&format!("select 1{}", " union select 1".repeat(500_000))), "54001");
     }
 
     #[test]

@@ -8,6 +8,7 @@ then, the query is planned again with sort-merge joins, which spill, and run fro
 use super::context::Context;
 use crate::cancel;
 use crate::error::{Result, SqlError};
+use crate::provider::Unordered;
 use crate::session::{Outcome, Rows, Source, wait};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -22,6 +23,9 @@ use tokio::sync::mpsc;
 
 /// Batches that may wait for a reader.
 const BATCHES_WAITING_MAX: usize = 4;
+
+/// What DataFusion says of its own plan when it has lost an order that it relied on.
+const LOST_ORDER: &str = "does not satisfy order requirements";
 
 /// Runs a query.
 pub(crate) fn run(context: Context, query: &Query) -> Result<Outcome> {
@@ -125,7 +129,14 @@ pub(crate) async fn physical(
     state: &SessionState,
     plan: &LogicalPlan,
 ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-    let physical = state.create_physical_plan(plan).await?;
+    let physical = match state.create_physical_plan(plan).await {
+        Err(e) if e.message().contains(LOST_ORDER) => {
+            let mut state = state.clone();
+            state.config_mut().set_extension(Arc::new(Unordered));
+            state.create_physical_plan(plan).await?
+        }
+        physical => physical?,
+    };
     cancel::protect(physical, context.running.token())
 }
 
