@@ -857,3 +857,107 @@ mod files {
         fails(&s, &at(&dir, "COPY t TO 'DIR/what'"), "22023", "FORMAT");
     }
 }
+
+mod directories {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_there_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d");
+        let open = |options: OpenOptions| Database::open(OpenOptions { threads: Some(2), ..options });
+        let db = open(OpenOptions::dir(&path)).unwrap();
+        let s = db.session();
+        check(&s, "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9) DEFAULT 'x')", "CREATE TABLE");
+        check(&s, "INSERT INTO t (id) SELECT value FROM generate_series(1, 20000) AS g", "INSERT 0 20000");
+        check(&s, "DELETE FROM t WHERE id > 10000", "DELETE 10000");
+        assert_eq!(open(OpenOptions::dir(&path)).err().unwrap().sqlstate(), "55006");
+        drop(s);
+        db.close().unwrap();
+
+        let db = open(OpenOptions { create: false, ..OpenOptions::dir(&path) }).unwrap();
+        check(&db.session(), "INSERT INTO t VALUES (0, DEFAULT)", "INSERT 0 1");
+        check(&db.session(), "SELECT count(*), min(id), max(id), min(v) FROM t", "10001|0|10000|x");
+        fails(&db.session(), "INSERT INTO t VALUES (0, 'y')", "23505", "Key (id)=(0) already exists.");
+        db.engine().flush().unwrap();
+        check(&db.session(), "SELECT id FROM t WHERE id >= 9999 ORDER BY id DESC", "10000\n9999");
+        db.close().unwrap();
+
+        let db = open(OpenOptions { read_only: true, create: false, ..OpenOptions::dir(&path) }).unwrap();
+        check(&db.session(), "SELECT count(*) FROM t", "10001");
+        fails(&db.session(), "INSERT INTO t VALUES (-1, 'y')", "25006", "");
+        fails(&db.session(), "DROP TABLE t", "25006", "");
+        db.close().unwrap();
+        assert!(open(OpenOptions { create: false, ..OpenOptions::dir(dir.path().join("nope")) }).is_err());
+    }
+
+    #[test]
+    fn spilled_data_go_to_the_database_and_away_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(OpenOptions { threads: Some(2), ..OpenOptions::dir(dir.path().join("d")) }).unwrap();
+        let s = db.session();
+        check(&s, "SET work_mem = '8MB'", "SET");
+        check(
+            &s,
+            "SELECT count(*) FROM (SELECT a.value FROM generate_series(1, 300000) AS a ORDER BY a.value % 1000, a.value DESC) AS q \
+             JOIN generate_series(1, 300000) AS b ON q.value = b.value",
+            "300000",
+        );
+        let left = std::fs::read_dir(dir.path().join("d").join("tmp")).unwrap();
+        assert!(left.flatten().all(|entry| std::fs::read_dir(entry.path()).is_ok_and(|files| files.count() == 0)));
+    }
+
+    #[test]
+    #[ignore = "prints times"]
+    fn how_fast() {
+        let dir = tempfile::tempdir().unwrap();
+        let db =
+            Database::open(OpenOptions { sync: omendb_sql::SyncMode::None, ..OpenOptions::dir(dir.path().join("d")) })
+                .unwrap();
+        let s = db.session();
+        check(
+            &s,
+            "CREATE TABLE m (run BIGINT, step BIGINT, ts TIMESTAMP, loss DOUBLE PRECISION, PRIMARY KEY (run, step))",
+            "CREATE TABLE",
+        );
+        run(
+            &s,
+            "INSERT INTO m SELECT r.value, t.value, TIMESTAMP '2024-01-01 00:00:00', 1.5 FROM generate_series(1, 100) AS r CROSS JOIN generate_series(1, 5000) AS t",
+        );
+        db.engine().flush().unwrap();
+        let get = s.prepare("SELECT ts, loss FROM m WHERE run = $1 AND step = $2").unwrap();
+        let range = s.prepare("SELECT step, ts, loss FROM m WHERE run = $1 AND step >= $2 AND step < $3").unwrap();
+        let insert = s.prepare("INSERT INTO m VALUES ($1, $2, '2024-01-01 00:00:00', 2.5)").unwrap();
+        let int = |v: i64| ScalarValue::Int64(Some(v));
+        for (name, n, f) in [
+            ("get", 20_000, &|i: i64| drop(outcome(get.execute(&[int(i % 100 + 1), int(i * 37 % 5000 + 1)]))) as _),
+            ("get text", 20_000, &|_| drop(outcome(s.execute("SELECT ts, loss FROM m WHERE run = 5 AND step = 77")))),
+            ("range 1000", 500, &|i| {
+                drop(range.execute(&[int(i % 100 + 1), int(100), int(1100)]).map(|o| {
+                    if let Outcome::Rows(r) = o {
+                        assert_eq!(r.map(|b| b.unwrap().num_rows()).sum::<usize>(), 1000)
+                    }
+                }))
+            }),
+            ("insert", 2_000, &|i| drop(outcome(insert.execute(&[int(1000), int(i)])))),
+            ("slow get", 500, &|_| {
+                drop(outcome(s.execute("SELECT ts, loss FROM m WHERE run = 5 AND step = 77 AND loss = loss")))
+            }),
+            ("select 1", 500, &|_| drop(outcome(s.execute("SELECT 1")))),
+        ] as [(&str, i64, &dyn Fn(i64)); 6]
+        {
+            let start = std::time::Instant::now();
+            (0..n).for_each(f);
+            println!("{name}: {:.1} us", start.elapsed().as_secs_f64() * 1e6 / n as f64);
+        }
+        for sql in [
+            "SELECT run, avg(loss) FROM m GROUP BY run",
+            "SELECT count(*) FROM m",
+            "SELECT sum(loss) FROM m WHERE step < 100",
+        ] {
+            let start = std::time::Instant::now();
+            run(&s, sql);
+            println!("{sql}: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+}
