@@ -4,6 +4,7 @@ The SQL layer from outside: statements and what they give.
 `check` runs a statement and compares its rows, one a line, columns separated by `|`; or its command tag; or, for an error,
 its SQLSTATE and message.
 */
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use arrow::array::{Array, RecordBatch};
 use omendb_sql::{Database, OpenOptions, Outcome, ScalarValue, Session, SqlError, text};
