@@ -1,7 +1,7 @@
 /*!
 The main job in one page: an embedded database, a table, a bulk load, questions.
 
-    cargo run -p omendb-sql --example quickstart
+    cargo run --example quickstart
 */
 
 use omendb_sql::{Database, OpenOptions, Outcome, Session, SqlError, text};
@@ -44,7 +44,7 @@ fn run() -> Result<(), SqlError> {
     )?;
 
     database.close()?;
-    println!("\nThe database lies in {DIRECTORY}. Open the shell on it:\n\n    cargo run -p omendb -- {DIRECTORY}\n");
+    println!("\nThe database lies in {DIRECTORY}. Open the shell on it:\n\n    cargo run --bin omendb -- {DIRECTORY}\n");
     Ok(())
 }
 
