@@ -94,11 +94,14 @@ fn of_schemata() -> Columns {
         .text("schema_owner", all.iter().map(|_| is(CATALOG)))
 }
 
+/// A column, its table, and its place in it from 0.
+type Placed<'a> = (&'a TableDef, usize, &'a ColumnDef);
+
 fn of_columns(tables: &[Arc<TableDef>]) -> Columns {
-    let all: Vec<(&TableDef, usize, &ColumnDef)> =
+    let all: Vec<Placed<'_>> =
         tables.iter().flat_map(|t| t.columns.iter().enumerate().map(move |(i, c)| (t.as_ref(), i, c))).collect();
     let types: Vec<SqlType> = all.iter().map(|c| SqlType::of_column(c.2)).collect();
-    let text = |f: &dyn Fn(&(&TableDef, usize, &ColumnDef)) -> Option<String>| all.iter().map(f).collect::<Vec<_>>();
+    let text = |f: &dyn Fn(&Placed<'_>) -> Option<String>| all.iter().map(f).collect::<Vec<_>>();
     let int = |f: &dyn Fn(&SqlType) -> Option<i32>| types.iter().map(f).collect::<Vec<_>>();
     Columns::default()
         .text("table_catalog", text(&|_| is(CATALOG)).into_iter())

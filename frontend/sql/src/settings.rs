@@ -236,7 +236,7 @@ fn millis_of(text: &str) -> Option<u64> {
 
 fn shown_millis(millis: u64) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
-    match units.iter().find(|(size, _)| millis > 0 && millis % size == 0) {
+    match units.iter().find(|(size, _)| millis > 0 && millis.is_multiple_of(*size)) {
         Some((size, unit)) => format!("{}{unit}", millis / size),
         None if millis == 0 => "0".into(),
         None => format!("{millis}ms"),
@@ -258,7 +258,7 @@ fn bytes_of(text: &str) -> Option<u64> {
 
 fn shown_bytes(bytes: u64) -> String {
     let units = [(40, "TB"), (30, "GB"), (20, "MB"), (10, "kB")];
-    match units.iter().find(|(shift, _)| bytes > 0 && bytes % (1 << shift) == 0) {
+    match units.iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift)) {
         Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
         None => format!("{bytes}B"),
     }

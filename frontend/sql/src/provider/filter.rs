@@ -134,7 +134,7 @@ impl<'a> Key<'a> {
 
     /// Puts the boxes' ranges into the analysis; gives how many of the key's columns they cover.
     fn ranges(&self, table: &TableDef, boxes: &[KeyBox], analysis: &mut Analysis) -> Result<usize> {
-        let mut covered = boxes.iter().map(|b| covered_by(b)).min().unwrap_or(0);
+        let mut covered = boxes.iter().map(covered_by).min().unwrap_or(0);
         // With fewer columns covered there are fewer ranges.
         while covered > 0 && count_ranges(boxes, covered) > RANGES_MAX {
             covered -= 1;
