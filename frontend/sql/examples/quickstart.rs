@@ -44,7 +44,9 @@ fn run() -> Result<(), SqlError> {
     )?;
 
     database.close()?;
-    println!("\nThe database lies in {DIRECTORY}. Open the shell on it:\n\n    cargo run --bin omendb -- {DIRECTORY}\n");
+    println!(
+        "\nThe database lies in {DIRECTORY}. Open the shell on it:\n\n    cargo run --bin omendb -- {DIRECTORY}\n"
+    );
     Ok(())
 }
 
