@@ -1,7 +1,9 @@
 /*!
 The figures of README: loading, size, grouping, lookups and ranges over five million rows of training metrics.
 
+```text
     cargo build --release && cargo run --release -p omendb-benches --bin figures
+```
 
 Every answer is checked against the generator or against DataFusion over the same file; a wrong one ends the program.
 Comparisons alternate within one process; each figure is a median with its range. Loads are durable (synced) at their

@@ -1,7 +1,9 @@
 /*!
 Writes the metrics table to a Parquet (zstd) or CSV file, in time order, from a seed.
 
+```text
     cargo run --release -p omendb-benches --bin metrics-data -- --rows 5000000 metrics.parquet
+```
 */
 
 use arrow::csv::WriterBuilder;

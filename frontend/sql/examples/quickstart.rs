@@ -1,7 +1,9 @@
 /*!
 The main job in one page: an embedded database, a table, a bulk load, questions.
 
+```text
     cargo run --example quickstart
+```
 */
 
 use omendb_sql::{Database, OpenOptions, Outcome, Session, SqlError, text};

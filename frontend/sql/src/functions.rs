@@ -1,6 +1,7 @@
 /*!
 Functions that DataFusion lacks or answers differently from PostgreSQL.
 
+```text
     pg_typeof(any)                  the type's name, as text
     gen_random_uuid()               a random uuid (version 4), another one for each row
     now(), current_timestamp, …     timestamptz in microseconds
@@ -8,6 +9,7 @@ Functions that DataFusion lacks or answers differently from PostgreSQL.
     abs                             fails for the smallest integer, which has no opposite
     floor, ceil                     of a numeric have no digits after the point: [`parts`]
     extract, date_part              seconds keep their fraction: [`parts`]
+```
 
 What metrics work may miss and is not there: age, to_char with PostgreSQL's patterns, width_bucket, justify_interval,
 jsonb operators, sequences.

@@ -5,6 +5,7 @@ DataFusion plans and runs queries well, and differs from PostgreSQL in what numb
 integers, divides by zero into infinity, reads `0.1` as a double, forgets time zones, ignores FOR UPDATE. This room
 corrects that in the four places where DataFusion lets one in, in the order in which a statement meets them:
 
+```text
     rewrite      statement (sqlparser's tree): what would be silently ignored is refused with 0A000,
                  FETCH FIRST becomes LIMIT, number literals get PostgreSQL's types
     type_names   type names in casts: uuid, json, timestamps in microseconds, numeric(p,s)
@@ -12,6 +13,7 @@ corrects that in the four places where DataFusion lets one in, in the order in w
     literals     analyzer, before types are coerced: a literal takes the type of what it is compared with
     checked      analyzer, after: arithmetic and casts become checked functions (arithmetic, cast)
     sum          the aggregate that does not wrap
+```
 
 [`configure`] and [`register`] put all of it into a session; [`rewrite`] is called on each statement before planning.
 Comparisons stay DataFusion's own expressions throughout, so that predicates still reach the provider.

@@ -1,10 +1,12 @@
 /*!
 `sum` that does not wrap.
 
+```text
     smallint, integer → bigint         22003 "bigint out of range" past 64 bits
     bigint            → numeric(38,0)  exact: 128 bits hold the sum of 2^63 rows of any bigint
     numeric(p,s)      → numeric(38,s)  22003 past 38 digits
     real, double      → double precision, DataFusion's own; so are intervals and durations
+```
 
 Integers and decimals are summed in 128 bits, and only what leaves the aggregate is checked: the order of rows does not
 decide whether a sum overflows on its way. A batch of bigints is first summed in two 64-bit halves, which the compiler
