@@ -2,17 +2,20 @@
 Integers: a prediction by position, plus a bit-packed residual.
 
 ```text
-    +-------+-------+------------+----------------+---------------------+
-    | shape | width | prediction | patches        | packed residuals    |
-    | 1 B   | 1 B   |            | if shape bit 7 | count × width bits  |
-    +-------+-------+------------+----------------+---------------------+
+    +-------+-------+----------------+------------+----------------+---------------------+
+    | shape | width | scale          | prediction | patches        | packed residuals    |
+    | 1 B   | 1 B   | if shape bit 6 |            | if shape bit 7 | count × width bits  |
+    +-------+-------+----------------+------------+----------------+---------------------+
     shape 0, frame   base: signed varint              value(i) = base + residual(i)
     shape 1, line    base, slope: signed varints      value(i) = base + (slope × i >> 10) + residual(i)
     shape 2, lines   count of pieces k: varint;       each piece is a line of its own, i counted from its start
                      k − 1 starts, 10 bits each; slopes and bases of the k pieces, each a frame
     patches          count: varint; width: 1 B; positions, 10 bits each, rising; the residuals' high bits, packed
     residual(i)      = packed(i) + (patch(i) << width)
+    scale            unit: varint; origin: signed varint; what is stored are (integer − origin) ÷ unit
 ```
+
+The scale takes out what all steps have in common: microseconds that are whole minutes, steps that go by hundreds.
 
 All arithmetic wraps modulo 2^64, in the reader and in the writer alike, so that any bytes decode to some integers and
 what was written comes back exactly. The line is LeCo's (SIGMOD 2024): as small as deltas for times, steps and ids, and
@@ -36,6 +39,7 @@ const PIECES_MAX: usize = 64;
 const FRAME: u8 = 0;
 const LINE: u8 = 1;
 const LINES: u8 = 2;
+const SCALED: u8 = 0x40;
 const PATCHED: u8 = 0x80;
 
 /// Integers, read in place. What is rare is boxed: a point read opens a vector for each column, and pays for its size.
@@ -44,6 +48,30 @@ pub(super) struct Integers<'a> {
     prediction: Prediction<'a>,
     residuals: Packed<'a>,
     patches: Option<Box<Patches<'a>>>,
+    scale: Option<Box<Scale>>,
+}
+
+/// Integers that are `origin` and multiples of `unit` above it.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    origin: i64,
+    unit: u64,
+}
+
+impl Scale {
+    fn open(cursor: &mut Cursor<'_>) -> Result<Self> {
+        let unit = cursor.varint()?;
+        Ok(Scale { origin: cursor.signed()?, unit })
+    }
+
+    #[inline]
+    fn apply(self, stored: i64) -> i64 {
+        self.origin.wrapping_add(stored.wrapping_mul(self.unit.cast_signed()))
+    }
+
+    fn bytes(self) -> usize {
+        varint_len(self.unit) + signed_len(self.origin)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -200,7 +228,8 @@ impl<'a> Integers<'a> {
     pub(super) fn open(cursor: &mut Cursor<'a>, count: usize) -> Result<Self> {
         let shape = cursor.byte()?;
         let width = u32::from(cursor.byte()?);
-        let prediction = match shape & !PATCHED {
+        let scale = if shape & SCALED == 0 { None } else { Some(Box::new(Scale::open(cursor)?)) };
+        let prediction = match shape & !(PATCHED | SCALED) {
             FRAME => Prediction::Frame(cursor.signed()?),
             LINE => {
                 let base = cursor.signed()?;
@@ -210,7 +239,7 @@ impl<'a> Integers<'a> {
             _ => return Err(Error::corruption(format!("integers of unknown shape {shape}"))),
         };
         let patches = if shape & PATCHED == 0 { None } else { Some(Box::new(Patches::open(cursor, count)?)) };
-        Ok(Integers { prediction, residuals: Packed::open(cursor, count, width)?, patches })
+        Ok(Integers { prediction, residuals: Packed::open(cursor, count, width)?, patches, scale })
     }
 
     /// Which shape they have.
@@ -235,7 +264,8 @@ impl<'a> Integers<'a> {
             Prediction::Line(line) => line.at(index),
             Prediction::Lines(lines) => lines.at(index),
         };
-        predicted.wrapping_add(residual.cast_signed())
+        let stored = predicted.wrapping_add(residual.cast_signed());
+        self.scale.as_ref().map_or(stored, |scale| scale.apply(stored))
     }
 
     /// Decodes `out.len()` integers from `start` on.
@@ -256,6 +286,9 @@ impl<'a> Integers<'a> {
                     add_frame(0, block, chunk);
                     lines.add(at, chunk);
                 }
+            }
+            if let Some(scale) = &self.scale {
+                chunk.iter_mut().for_each(|stored| *stored = scale.apply(*stored));
             }
             at += chunk.len();
         }
@@ -312,6 +345,8 @@ pub(super) struct Plan {
     patch_width: u32,
     patches: usize,
     bytes: usize,
+    /// The scale, and what is stored of each value under it.
+    scaled: Option<(Scale, Vec<i64>)>,
 }
 
 /// A stretch of rows and the line that predicts them from below.
@@ -325,6 +360,19 @@ struct Piece {
 impl Plan {
     /// Looks at `values`, at most `SLICE_ROWS_MAX`, and picks the smallest way to write them.
     pub(super) fn of(values: &[i64]) -> Plan {
+        let best = Plan::as_they_are(values);
+        // Below two bits a value there is little to take out.
+        if best.bytes <= 24 + values.len() / 4 {
+            return best;
+        }
+        let Some((scale, stored)) = scaled(values) else { return best };
+        let mut plan = Plan::as_they_are(&stored);
+        plan.bytes += scale.bytes();
+        plan.scaled = Some((scale, stored));
+        if plan.bytes < best.bytes - best.bytes / 16 { plan } else { best }
+    }
+
+    fn as_they_are(values: &[i64]) -> Plan {
         let (base, width) = frame_of(values);
         let mut best = Plan::plain(vec![Piece { start: 0, line: Line { base, slope: 0 }, width }], values.len());
         if width > 0 {
@@ -354,22 +402,26 @@ impl Plan {
 
     /// Appends `values`, which the plan was made of.
     pub(super) fn write(&self, values: &[i64], out: &mut Vec<u8>) {
+        let values = self.scaled.as_ref().map_or(values, |(_, stored)| stored.as_slice());
+        let shape = match self.pieces.as_slice() {
+            [Piece { line: Line { slope: 0, .. }, .. }] => FRAME,
+            [_] => LINE,
+            _ => LINES,
+        };
         let patched = if self.patches > 0 { PATCHED } else { 0 };
+        out.push(shape | patched | if self.scaled.is_some() { SCALED } else { 0 });
+        put_width(out, self.width);
+        if let Some((scale, _)) = &self.scaled {
+            put_varint(out, scale.unit);
+            put_signed(out, scale.origin);
+        }
         match self.pieces.as_slice() {
-            [Piece { line: Line { base, slope: 0 }, .. }] => {
-                out.push(FRAME | patched);
-                put_width(out, self.width);
-                put_signed(out, *base);
-            }
+            [Piece { line: Line { base, slope: 0 }, .. }] => put_signed(out, *base),
             [Piece { line, .. }] => {
-                out.push(LINE | patched);
-                put_width(out, self.width);
                 put_signed(out, line.base);
                 put_signed(out, line.slope);
             }
             pieces => {
-                out.push(LINES | patched);
-                put_width(out, self.width);
                 put_varint(out, pieces.len() as u64);
                 pack(pieces.iter().skip(1).map(|piece| piece.start as u64), POSITION_BITS, out);
                 Frame::put(&slopes(pieces), out);
@@ -397,7 +449,7 @@ impl Plan {
     fn plain(pieces: Vec<Piece>, count: usize) -> Plan {
         let width = pieces.iter().map(|piece| piece.width).max().unwrap_or(0);
         let bytes = 2 + prediction_bytes(&pieces) + packed_len(count, width);
-        Plan { pieces, width, patch_width: 0, patches: 0, bytes }
+        Plan { pieces, width, patch_width: 0, patches: 0, bytes, scaled: None }
     }
 
     /// One line for each stretch between jumps, if there are jumps.
@@ -470,6 +522,30 @@ fn residuals_of(pieces: &[Piece], values: &[i64], out: &mut [u64]) {
             run = run.wrapping_add(piece.line.slope);
         }
     }
+}
+
+/// The values as multiples of the greatest unit that goes into all their distances from the least; nothing where that is one.
+fn scaled(values: &[i64]) -> Option<(Scale, Vec<i64>)> {
+    let origin = *values.iter().min()?;
+    let above = |value: &i64| value.wrapping_sub(origin).cast_unsigned();
+    // Where there is no unit, a few values show it.
+    let unit = values.iter().map(above).try_fold(0, |unit, above| match common_divisor(unit, above) {
+        1 => None,
+        unit => Some(unit),
+    })?;
+    if unit < 2 {
+        return None;
+    }
+    let stored = values.iter().map(|value| (above(value) / unit).cast_signed()).collect();
+    Some((Scale { origin, unit }, stored))
+}
+
+/// The greatest common divisor; that of nothing and `b` is `b`.
+fn common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while a != 0 {
+        (a, b) = (b % a, a);
+    }
+    b
 }
 
 /// The least value, and the bits that the others are above it by.

@@ -45,7 +45,7 @@ impl Random {
 }
 
 /// What the numbers of a generated column look like; text and bytes are made of them too.
-const SHAPES: usize = 12;
+const SHAPES: usize = 14;
 
 fn numbers(shape: usize, rows: usize, random: &mut Random) -> Vec<i64> {
     let start = random.next() as i64 >> random.below(60);
@@ -73,6 +73,8 @@ fn numbers(shape: usize, rows: usize, random: &mut Random) -> Vec<i64> {
                 walk
             }
             10 => [0, -1, 1, i64::MIN, i64::MAX, i64::MIN + 1, 255, -256][random.below(8) as usize],
+            11 => start.wrapping_add(random.below(5_000) as i64 * 60_000_000),
+            12 => random.next() as i64 & !0xff,
             _ => random.below(100_000) as i64 - 50_000,
         })
         .collect()
@@ -415,5 +417,19 @@ fn an_encoder_that_has_seen_other_text_writes_vectors_that_decode_alone() {
         let mut sink = ColumnSink::new(ty, 300);
         vector.decode(0..300, &mut sink).unwrap();
         assert_rows(&sink.finish(), ty, values.into_iter());
+    }
+}
+
+#[test]
+fn what_all_steps_have_in_common_takes_no_space() {
+    let mut random = Random(7);
+    let minutes: Vec<i64> = (0..1024).map(|_| 978_307_200_000_000 + random.below(1000) as i64 * 60_000_000).collect();
+    let array: ArrayRef = std::sync::Arc::new(arrow::array::TimestampMicrosecondArray::from(minutes.clone()));
+    let mut bytes = Vec::new();
+    encode(&array, 0..1024, ColumnType::Timestamp, &mut bytes).unwrap();
+    assert!(bytes.len() < 1024 * 10 / 8 + 40, "{} bytes", bytes.len());
+    let vector = Vector::open(&bytes, ColumnType::Timestamp).unwrap();
+    for (row, minute) in minutes.iter().enumerate() {
+        assert_eq!(vector.value(row).unwrap(), Value::Int(*minute));
     }
 }
