@@ -17,6 +17,7 @@ pub use crate::manifest::LoadRecord;
 pub use crate::scan::{Row, Scan, ScanMetrics, ScanRequest};
 pub use crate::txn::{Expectation, Ingest, IngestReport, OnConflict, Snapshot, Transaction, WriteKind};
 pub use crate::wal::SyncMode;
+pub use identity::FORMAT_VERSION;
 pub use stats::{DbStats, RunStats, TableStats};
 
 use crate::error::{Error, Result};

@@ -19,15 +19,15 @@ use std::path::Path;
 pub(crate) const FILE: &str = "OMENDB";
 /// Its name until it is complete.
 pub(crate) const FILE_UNFINISHED: &str = "OMENDB.new";
-/// The format that this release writes and reads.
-const FORMAT: u64 = 1;
+/// The format of a database directory that this release writes and reads.
+pub const FORMAT_VERSION: u64 = 1;
 const TITLE: &str = "OmenDB database";
 /// More than any identity file has.
 const BYTES_MAX: usize = 4096;
 
 fn text(id: [u8; 16]) -> String {
     let hex = u128::from_be_bytes(id);
-    let body = format!("{TITLE}\nformat {FORMAT}\nid {hex:032x}\n");
+    let body = format!("{TITLE}\nformat {FORMAT_VERSION}\nid {hex:032x}\n");
     let crc = crc32c::crc32c(body.as_bytes());
     format!("{body}crc {crc:08x}\n")
 }
@@ -62,9 +62,9 @@ fn parse(bytes: &[u8]) -> Result<[u8; 16]> {
     }
     let format = lines.next().and_then(|line| line.strip_prefix("format ")).and_then(|n| n.parse::<u64>().ok());
     match format {
-        Some(FORMAT) => {}
-        Some(newer) if newer > FORMAT => {
-            let message = format!("the database has format {newer}; this release knows formats up to {FORMAT}");
+        Some(FORMAT_VERSION) => {}
+        Some(newer) if newer > FORMAT_VERSION => {
+            let message = format!("the database has format {newer}; this release knows formats up to {FORMAT_VERSION}");
             return Err(Error::new(ErrorKind::NewerFormat, message));
         }
         _ => return Err(Error::corruption("the database's format number is damaged")),

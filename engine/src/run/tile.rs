@@ -7,7 +7,7 @@ to its place (checksums, neighbours' keys) the writer adds afterwards, in the or
 
 use super::statistics::{self, SliceStats};
 use super::{KIND_TYPE, SEQ_TYPE, seq_to_int};
-use crate::encoding;
+use crate::encoding::{self, Encoder};
 use crate::error::{Error, Result};
 use crate::types::{ColumnType, Seq, Value};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
@@ -168,6 +168,7 @@ fn encode_column(
     leave_out: impl Fn(&ArrayRef) -> bool,
 ) -> Result<EncodedColumn> {
     let mut column = EncodedColumn::default();
+    let mut encoder = Encoder::new(ty);
     for rows in slices {
         let part = array.slice(rows.start, rows.len());
         column.stats.push(statistics::measure(&part, 0..part.len(), ty)?);
@@ -176,7 +177,7 @@ fn encode_column(
             continue;
         }
         let before = column.vectors.len();
-        encoding::encode(&part, 0..part.len(), ty, &mut column.vectors)?;
+        encoder.encode(&part, 0..part.len(), &mut column.vectors)?;
         column.lengths.push(Some(column.vectors.len() - before));
     }
     Ok(column)
