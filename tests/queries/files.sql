@@ -50,9 +50,9 @@ SELECT count(*) AS n FROM {flights} f WHERE distance > (SELECT avg(distance) FRO
 -- name: exists_correlated
 SELECT state, count(*) AS n FROM {zips} z WHERE EXISTS (SELECT 1 FROM {zips} y WHERE y.state = z.state AND y.latitude > 48) GROUP BY state ORDER BY state;
 -- name: in_subquery
-SELECT count(*) AS n FROM {flights} f WHERE origin IN (SELECT DISTINCT destination FROM {flights} g WHERE distance > 3000);
+SELECT count(*) AS n FROM {flights} f WHERE origin IN (SELECT destination FROM {flights} g WHERE distance > 3000);
 -- name: not_in_subquery
-SELECT DISTINCT origin FROM {flights} f WHERE origin NOT IN (SELECT DISTINCT destination FROM {flights} g WHERE distance > 100) ORDER BY origin;
+SELECT DISTINCT origin FROM {flights} f WHERE origin NOT IN (SELECT destination FROM {flights} g WHERE distance > 100) ORDER BY origin;
 -- name: cte
 WITH busy AS (SELECT origin, count(*) AS n FROM {flights} f GROUP BY origin), top AS (SELECT * FROM busy WHERE n > 300) SELECT count(*) AS airports, sum(n) AS flights FROM top;
 -- name: recursive_cte

@@ -124,6 +124,7 @@ fn load(args: &Args, table: &str, title: &str, file: &Path, more: &[&str], rows:
             .args(["--db".as_ref(), database.as_os_str(), "--table".as_ref(), table.as_ref(), "--create".as_ref()])
             .args(more)
             .arg(file)
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
         let status = loop {

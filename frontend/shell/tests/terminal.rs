@@ -91,6 +91,29 @@ impl Terminal {
         before
     }
 
+    /// Waits until the shell's threads do nothing any more.
+    #[cfg(target_os = "linux")]
+    fn wait_until_idle(&mut self) {
+        let stat = format!("/proc/{}/stat", self.session.get_process().pid());
+        // Ticks spent in the program and in the kernel for it: fields 14 and 15, counted behind the name in parentheses.
+        let spent = || {
+            let stat = std::fs::read_to_string(&stat).unwrap();
+            let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+            fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+        };
+        let started = Instant::now();
+        let mut before = spent();
+        loop {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = spent();
+            if now == before {
+                return;
+            }
+            before = now;
+            assert!(started.elapsed() < PATIENCE, "the processor is busy long after the statement was stopped");
+        }
+    }
+
     /// Waits for the end; gives the exit code.
     fn end(mut self) -> i32 {
         let started = Instant::now();
@@ -226,6 +249,8 @@ fn ctrl_c_stops_a_statement_and_the_shell_goes_on() {
     terminal.send(CTRL_C);
     terminal.wait_for("57014");
     terminal.prompt();
+    #[cfg(target_os = "linux")]
+    terminal.wait_until_idle();
     terminal.line("SELECT 6 * 7 AS answer;");
     terminal.wait_for("42 │");
     terminal.prompt();

@@ -329,10 +329,18 @@ impl From<ParserError> for SqlError {
     }
 }
 
+/// How deep expressions, subqueries and parentheses may be nested.
+pub(crate) const NESTING_MAX: usize = 256;
+
+/// Operators in a chain, `a + b + …`: planning takes seconds for two thousand, and grows faster than the chain.
+pub(crate) const CHAIN_MAX: usize = 2_000;
+
 /// A statement nested more deeply than the parser or the planner takes: 54001.
 pub(crate) fn too_deep() -> SqlError {
     SqlError::new(state::STATEMENT_TOO_COMPLEX, "the statement is nested too deeply")
-        .with_hint(format!("Expressions and subqueries may be nested {} deep.", crate::session::NESTING_MAX))
+        .with_hint(format!(
+            "Expressions and subqueries may be nested {NESTING_MAX} deep, and a chain of operators may have {CHAIN_MAX} of them."
+        ))
 }
 
 /// The parser's message ends in ` at Line: 3, Column: 7`, and says `Expected: an expression, found: )`.

@@ -217,7 +217,7 @@ mod tests {
         let session = Database::open(OpenOptions { threads: Some(2), ..OpenOptions::memory() }).unwrap().session();
         for sql in [
             "CREATE TABLE t (a INT, b BIGINT, c TEXT, d UUID, n NUMERIC(9,2), PRIMARY KEY (a, b))",
-            "INSERT INTO t SELECT x.value, y.value, 'c' || y.value, NULL, y.value / 4.0 \
+            "INSERT INTO t SELECT x, y, 'c' || y, NULL, y / 4.0 \
              FROM generate_series(-3, 3) AS x CROSS JOIN generate_series(1, 30) AS y",
             "CREATE TABLE s (k TEXT, at TIMESTAMP, v DOUBLE PRECISION, PRIMARY KEY (k, at))",
             "INSERT INTO s VALUES ('x', '2024-01-01 00:00:00', 1.5), ('x', '2024-01-01 00:00:01', 2.5), ('y\u{e9}', '2024-01-01 00:00:00', 3)",

@@ -13,6 +13,7 @@ statements that are a key lookup or a key range.
     provider      tables of the engine as DataFusion sees them: key ranges, zone-map predicates, order
     catalog       information_schema
     semantics     what makes DataFusion's answers PostgreSQL's; functions are part of it
+    optimizer     rules beside DataFusion's
     cancel        plans that stop when they are told to
     files         CSV, NDJSON and Parquet, read and written
     types, text   SQL types against the engine's and Arrow's; values as PostgreSQL writes them
@@ -34,6 +35,7 @@ pub mod error;
 mod fast_path;
 pub mod files;
 mod functions;
+mod optimizer;
 mod provider;
 mod running;
 mod script;
@@ -48,10 +50,7 @@ pub use database::{Database, OpenOptions};
 pub use datafusion::common::ScalarValue;
 pub use error::SqlError;
 pub use omendb_engine as engine;
-pub use omendb_engine::db::SyncMode;
+pub use omendb_engine::db::{FORMAT_VERSION, SyncMode};
 pub use running::CancelHandle;
 pub use script::{Split, split};
 pub use session::{Done, Names, Outcome, Prepared, Rows, Session};
-
-/// The version of the database directory's format that this release writes.
-pub const FORMAT_VERSION: u32 = 1;

@@ -7,6 +7,7 @@ A [`Table`] is a stored table on one snapshot. What a query asks of it reaches t
 - other comparisons with constants become predicates for zone maps, which leave out slices without a hit (`Inexact`:
   DataFusion filters what comes);
 - the projection names the columns that are read, the limit how many rows;
+- the primary key is declared, so that what it makes distinct is not made so again;
 - the ranges are cut into partitions of about as many rows each, and each partition comes in key order, which is
   declared, so that ORDER BY, GROUP BY, merge joins and DISTINCT on the key need no sort; in reverse too.
 
@@ -24,7 +25,7 @@ use crate::types::field_of;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::DataFusionError;
+use datafusion::common::{Constraint, Constraints, DataFusionError};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -57,6 +58,7 @@ pub(crate) struct Table {
     /// The columns shown, in the order of the schema.
     columns: Vec<ColumnId>,
     schema: SchemaRef,
+    constraints: Constraints,
 }
 
 impl Table {
@@ -78,7 +80,10 @@ impl Table {
             columns.push(id);
             fields.push(Field::new(name, DataType::Int64, false));
         }
-        Ok(Table { snapshot, table, columns, schema: Arc::new(Schema::new(fields)) })
+        let key: Option<Vec<usize>> = table.key.iter().map(|id| columns.iter().position(|c| c == id)).collect();
+        let key = key.filter(|key| !key.is_empty()).map(Constraint::PrimaryKey);
+        let constraints = Constraints::new_unverified(key.into_iter().collect());
+        Ok(Table { snapshot, table, columns, schema: Arc::new(Schema::new(fields)), constraints })
     }
 
     fn plan(
@@ -145,6 +150,10 @@ impl Table {
 impl TableProvider for Table {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
     }
 
     fn table_type(&self) -> TableType {

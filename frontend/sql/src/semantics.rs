@@ -3,11 +3,12 @@ What makes DataFusion's answers PostgreSQL's.
 
 DataFusion plans and runs queries well, and differs from PostgreSQL in what numbers and times do at their edges: it wraps
 integers, divides by zero into infinity, reads `0.1` as a double, forgets time zones, ignores FOR UPDATE. This room
-corrects that in the four places where DataFusion lets one in, in the order in which a statement meets them:
+corrects that in the places where DataFusion lets one in, in the order in which a statement meets them:
 
 ```text
     rewrite      statement (sqlparser's tree): what would be silently ignored is refused with 0A000,
                  FETCH FIRST becomes LIMIT, number literals get PostgreSQL's types
+    names        what columns of a result are called that the statement does not name
     type_names   type names in casts: uuid, json, timestamps in microseconds, numeric(p,s)
     planner      operators while they are planned: literals as narrow as PostgreSQL's, decimal products and quotients
     literals     analyzer, before types are coerced: a literal takes the type of what it is compared with
@@ -26,6 +27,7 @@ pub(crate) mod arithmetic;
 pub(crate) mod cast;
 mod checked;
 mod literals;
+pub(crate) mod names;
 pub(crate) mod parse;
 mod planner;
 mod rewrite;

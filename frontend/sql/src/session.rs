@@ -8,6 +8,7 @@ through a bounded channel, so that a result that is read slowly is computed slow
 use crate::database;
 use crate::error::{Result, SqlError};
 use crate::fast_path;
+use crate::optimizer;
 use crate::running::{CancelHandle, Running, Statements};
 use crate::semantics;
 use crate::settings::Settings;
@@ -28,9 +29,6 @@ use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
-
-/// How deep expressions, subqueries and parentheses may be nested.
-pub(crate) const NESTING_MAX: usize = 256;
 
 /// The one catalog and the one schema that tables are in.
 pub(crate) const CATALOG: &str = "omendb";
@@ -262,6 +260,8 @@ fn make_template(database: &database::Shared, settings: &Settings) -> Result<Tem
 
     let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
     let mut builder = semantics::register(builder);
+    let rules = builder.optimizer().take().unwrap_or_default().rules;
+    let mut builder = builder.with_optimizer_rules(optimizer::with_our_rules(rules));
     let type_planner = builder.type_planner().clone();
     Ok(Template { state: builder.build(), type_planner })
 }

@@ -197,7 +197,40 @@ mod errors {
         fails(&s, &"~!@#garbage ".repeat(90_000), "42601", "syntax error");
         fails(&s, "", "42601", "there is no statement");
         fails(&s, "SELECT 1; SELECT 2", "42601", "only one statement");
-        check(&s, &format!("SELECT 0{}", " + 1".repeat(150)), "150");
+        check(&s, &format!("SELECT 0{}", " + 1".repeat(500)), "500");
+        fails(&s, &format!("SELECT 0{}", " + 1".repeat(9_000)), "54001", "nested too deeply");
+    }
+
+    #[test]
+    fn columns_of_a_result_may_share_a_name() {
+        let s = with(&["CREATE TABLE t (a INT, count INT)", "INSERT INTO t VALUES (1, 10), (2, 20)"]);
+        for (sql, names, row) in [
+            ("SELECT a, a FROM t ORDER BY a LIMIT 1", vec!["a", "a"], "1|1"),
+            ("SELECT 7 * 7, 'x', count(*) FROM t", vec!["?column?", "?column?", "count"], "49|x|2"),
+            ("SELECT *, count(*) OVER () FROM t ORDER BY a LIMIT 1", vec!["a", "count", "count"], "1|10|2"),
+            ("SELECT a::text FROM t GROUP BY a HAVING a > 1", vec!["a"], "2"),
+            ("SELECT DISTINCT abs(a), -a FROM t ORDER BY abs(a) DESC LIMIT 1", vec!["abs", "?column?"], "2|-2"),
+        ] {
+            check(&s, sql, row);
+            let Ok(Outcome::Rows(rows)) = s.execute(sql) else { panic!("{sql}") };
+            let schema = rows.schema();
+            assert_eq!(schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), names, "{sql}");
+            for batch in rows {
+                assert_eq!(batch.unwrap().schema(), schema, "{sql}");
+            }
+        }
+        fails(&s, "CREATE TABLE u AS SELECT a, a FROM t", "42701", "specified more than once");
+        check(&s, "CREATE TABLE u AS SELECT count(*), max(a) FROM t", "SELECT 1");
+        check(&s, "SELECT count, max FROM u", "2|2");
+    }
+
+    #[test]
+    fn a_long_chain_of_conditions_is_answered() {
+        let s = with(&["CREATE TABLE t (a INT)", "INSERT INTO t SELECT i FROM generate_series(1, 100) AS s(i)"]);
+        let any: Vec<String> = (0..1_000).map(|i| format!("a = {}", i * 2)).collect();
+        check(&s, &format!("SELECT count(*) FROM t WHERE {}", any.join(" OR ")), "50");
+        let all: Vec<String> = (0..1_000).map(|i| format!("a <> {}", i * 2)).collect();
+        check(&s, &format!("SELECT count(*) FROM t WHERE {}", all.join(" AND ")), "50");
     }
 
     #[test]
@@ -547,7 +580,7 @@ mod reading {
         ]);
         check(
             &s,
-            "INSERT INTO m SELECT r.value, t.value, r.value + t.value, 'x' FROM generate_series(1, 20) AS r \
+            "INSERT INTO m SELECT r, t, r + t, 'x' FROM generate_series(1, 20) AS r \
              CROSS JOIN generate_series(1, 100) AS t",
             "INSERT 0 2000",
         );
@@ -614,7 +647,7 @@ mod reading {
     #[test]
     fn a_filter_that_equates_the_key_with_an_expression_does_not_upset_the_order() {
         let s = with(&["CREATE TABLE t (a INT, b INT, c INT, PRIMARY KEY (a, b))"]);
-        check(&s, "INSERT INTO t SELECT value % 7, value, value % 5 FROM generate_series(1, 60) AS g", "INSERT 0 60");
+        check(&s, "INSERT INTO t SELECT g % 7, g, g % 5 FROM generate_series(1, 60) AS g", "INSERT 0 60");
         check(&s, "SELECT b, a FROM t WHERE a > 1 AND a + 0 = a AND c = a + 1 ORDER BY a, b LIMIT 2", "23|2\n58|2");
         check(&s, "SELECT a, b FROM t WHERE a > 1 AND a + 0 = a ORDER BY a DESC, b DESC LIMIT 1", "6|55");
     }
@@ -636,7 +669,7 @@ mod reading {
         let db = database();
         let (a, b) = (db.session(), db.session());
         check(&a, "CREATE TABLE t (id INT PRIMARY KEY)", "CREATE TABLE");
-        check(&a, "INSERT INTO t SELECT value FROM generate_series(1, 50000)", "INSERT 0 50000");
+        check(&a, "INSERT INTO t SELECT generate_series FROM generate_series(1, 50000)", "INSERT 0 50000");
         let Ok(Outcome::Rows(rows)) = a.execute("SELECT id FROM t") else { panic!() };
         check(&b, "DELETE FROM t", "DELETE 50000");
         let seen: usize = rows.map(|batch| batch.unwrap().num_rows()).sum();
@@ -696,7 +729,7 @@ mod sessions {
         let s = session();
         let handle = s.cancel_handle();
         handle.cancel();
-        let Ok(Outcome::Rows(rows)) = s.execute("SELECT value FROM generate_series(1, 100000000000) AS g") else {
+        let Ok(Outcome::Rows(rows)) = s.execute("SELECT g FROM generate_series(1, 100000000000) AS g") else {
             panic!()
         };
         let canceller = std::thread::spawn(move || {
@@ -712,7 +745,7 @@ mod sessions {
     #[test]
     fn a_query_that_nobody_reads_ends() {
         let s = session();
-        let Ok(Outcome::Rows(mut rows)) = s.execute("SELECT value FROM generate_series(1, 100000000000) AS g") else {
+        let Ok(Outcome::Rows(mut rows)) = s.execute("SELECT g FROM generate_series(1, 100000000000) AS g") else {
             panic!()
         };
         assert!(rows.next().unwrap().unwrap().num_rows() > 0);
@@ -725,10 +758,10 @@ mod sessions {
         let s = with(&["SET work_mem = '8MB'", "SET threads = 1"]);
         check(
             &s,
-            "SELECT count(*) FROM generate_series(1, 400000) AS a JOIN generate_series(1, 400000) AS b ON a.value = b.value",
+            "SELECT count(*) FROM generate_series(1, 400000) AS a JOIN generate_series(1, 400000) AS b ON a = b",
             "400000",
         );
-        fails(&s, "SELECT array_agg(value) FROM generate_series(1, 4000000) AS g", "53200", "work_mem");
+        fails(&s, "SELECT array_agg(g) FROM generate_series(1, 4000000) AS g", "53200", "work_mem");
         check(&s, "SELECT 1", "1");
     }
 
@@ -870,7 +903,7 @@ mod directories {
         let db = open(OpenOptions::dir(&path)).unwrap();
         let s = db.session();
         check(&s, "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9) DEFAULT 'x')", "CREATE TABLE");
-        check(&s, "INSERT INTO t (id) SELECT value FROM generate_series(1, 20000) AS g", "INSERT 0 20000");
+        check(&s, "INSERT INTO t (id) SELECT g FROM generate_series(1, 20000) AS g", "INSERT 0 20000");
         check(&s, "DELETE FROM t WHERE id > 10000", "DELETE 10000");
         assert_eq!(open(OpenOptions::dir(&path)).err().unwrap().sqlstate(), "55006");
         drop(s);
@@ -900,8 +933,8 @@ mod directories {
         check(&s, "SET work_mem = '8MB'", "SET");
         check(
             &s,
-            "SELECT count(*) FROM (SELECT a.value FROM generate_series(1, 300000) AS a ORDER BY a.value % 1000, a.value DESC) AS q \
-             JOIN generate_series(1, 300000) AS b ON q.value = b.value",
+            "SELECT count(*) FROM (SELECT a FROM generate_series(1, 300000) AS a ORDER BY a % 1000, a DESC) AS q \
+             JOIN generate_series(1, 300000) AS b ON q.a = b.b",
             "300000",
         );
         let left = std::fs::read_dir(dir.path().join("d").join("tmp")).unwrap();

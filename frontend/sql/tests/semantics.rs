@@ -512,17 +512,26 @@ fn functions_and_types() {
 }
 
 #[test]
-fn names_of_columns_stay() {
+fn columns_have_the_names_that_postgresql_gives_them() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let context = context();
         for (sql, name) in [
-            ("SELECT i + i FROM t WHERE k = 1", "t.i + t.i"),
-            ("SELECT -i FROM t WHERE k = 1", "(- t.i)"),
-            ("SELECT n * n FROM t WHERE k = 1", "t.n * t.n"),
-            ("SELECT t::int FROM t WHERE k = 1", "t.t"),
-            ("SELECT sum(i) FROM t", "sum(t.i)"),
+            ("SELECT i + i FROM t WHERE k = 1", "?column?"),
+            ("SELECT -i FROM t WHERE k = 1", "?column?"),
+            ("SELECT t::int FROM t WHERE k = 1", "t"),
+            ("SELECT '1'::bigint", "int8"),
+            ("SELECT (upper(t))::varchar FROM t WHERE k = 1", "upper"),
+            ("SELECT CASE WHEN k = 1 THEN 1 END FROM t WHERE k = 1", "case"),
+            ("SELECT CASE WHEN k = 1 THEN 1 ELSE k END FROM t WHERE k = 1", "k"),
+            ("SELECT sum(i) FROM t", "sum"),
+            ("SELECT count(*) FROM t", "count"),
+            ("SELECT (SELECT max(k) FROM t)", "max"),
+            ("SELECT coalesce(k, 1) FROM t WHERE k = 1", "coalesce"),
+            ("SELECT extract(year FROM date '2024-01-01')", "extract"),
             ("SELECT k / 2 AS half FROM t", "half"),
+            ("SELECT s.count FROM (SELECT count(*) FROM t) AS s", "count"),
+            ("SELECT lower(t) FROM t UNION ALL SELECT upper(t) FROM t", "lower"),
         ] {
             let batches = run(&context, sql).await.unwrap();
             assert_eq!(batches[0].schema().field(0).name(), name, "{sql}");
@@ -530,7 +539,6 @@ fn names_of_columns_stay() {
     });
 }
 
-/// The plan that reaches a provider: comparisons of a column and a literal of its own type.
 #[test]
 fn predicates_still_push_down() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -149,7 +149,7 @@ fn a_recursion_without_end() {
 
 #[test]
 fn a_series() {
-    let sql = "SELECT sum(value % 7) FROM generate_series(1, 1000000000000)";
+    let sql = "SELECT sum(i % 7) FROM generate_series(1, 1000000000000) AS s(i)";
     ends_when_cancelled(sql, "LazyMemoryExec", |_| {});
 }
 

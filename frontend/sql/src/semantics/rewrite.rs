@@ -3,15 +3,18 @@ A statement before it is planned.
 
 What DataFusion's planner would read past is refused here by name (0A000): row locks, samples, hints, versions of tables,
 dialects' clauses. What it lacks and is only another spelling is respelt: `FETCH FIRST n ROWS ONLY` is LIMIT, `AT TIME ZONE`
-the function that it is in PostgreSQL. Number literals that its planner reads otherwise than PostgreSQL (exponents, integers
+the function that it is in PostgreSQL, `generate_series(…) AS i` has a column i. Number literals that its planner reads otherwise than PostgreSQL (exponents, integers
 past 64 bits, more than 38 digits) become what PostgreSQL makes of them, as far as 38 digits go.
+
+A long chain of AND or OR, which programs write by the thousand, is made a balanced tree: the parser's leans to the left and is as deep as
+the chain is long, and planning asks every level of it for its type.
 */
 
-use crate::error::{Result, SqlError, state};
+use crate::error::{CHAIN_MAX, Result, SqlError, state};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, Interval, LimitClause, ObjectName, Query, Select, SetExpr, Statement, TableFactor,
-    UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, Interval, LimitClause, ObjectName, Query, Select, SetExpr,
+    Statement, TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -25,7 +28,7 @@ const MAX_DIGITS: usize = 38;
 /// # Errors
 /// 0A000 for what is refused, 22003 for a number literal of more than 38 digits before the point.
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
-    let mut rewriter = Rewriter { negated: false, renamed: 0 };
+    let mut rewriter = Rewriter { negated: false, renamed: 0, depth: 0 };
     match statement.visit(&mut rewriter) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
@@ -37,6 +40,8 @@ struct Rewriter {
     negated: bool,
     /// Subqueries that were given a name of their own.
     renamed: usize,
+    /// Expressions around the one at hand.
+    depth: usize,
 }
 
 fn refuse(what: &str) -> ControlFlow<SqlError> {
@@ -59,6 +64,7 @@ impl VisitorMut for Rewriter {
         refuse_if(query.settings.is_some(), "SETTINGS")?;
         refuse_if(query.format_clause.is_some(), "FORMAT")?;
         refuse_if(!query.pipe_operators.is_empty(), "the pipe operator")?;
+        super::names::name_columns(query);
         match query.fetch.take() {
             Some(fetch) => fetch_as_limit(query, fetch),
             None => ControlFlow::Continue(()),
@@ -97,7 +103,9 @@ impl VisitorMut for Rewriter {
                 refuse_if(!with_hints.is_empty() || !index_hints.is_empty(), "a table hint")?;
                 refuse_if(!partitions.is_empty(), "PARTITION")?;
                 refuse_if(json_path.is_some(), "a path behind a table")?;
-                refuse_if(*with_ordinality, "WITH ORDINALITY")
+                refuse_if(*with_ordinality, "WITH ORDINALITY")?;
+                name_series(factor);
+                ControlFlow::Continue(())
             }
             TableFactor::Derived { sample, .. } => refuse_if(sample.is_some(), "TABLESAMPLE"),
             _ => ControlFlow::Continue(()),
@@ -106,6 +114,11 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         let negated = std::mem::take(&mut self.negated);
+        balance(expr);
+        self.depth += 1;
+        if self.depth > CHAIN_MAX {
+            return ControlFlow::Break(crate::error::too_deep());
+        }
         match expr {
             Expr::UnaryOp { op: UnaryOperator::Minus, .. } => self.negated = true,
             Expr::Cast { kind: CastKind::TryCast | CastKind::SafeCast, .. } => return refuse("TRY_CAST"),
@@ -127,6 +140,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        self.depth -= 1;
         if let Expr::AtTimeZone { timestamp, time_zone } = expr {
             let null = || Expr::Value(Value::Null.into());
             let timestamp = std::mem::replace(timestamp.as_mut(), null());
@@ -143,6 +157,71 @@ impl VisitorMut for Rewriter {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Names the one column of `generate_series(…) AS i` i, and without a name as the function, as PostgreSQL does.
+fn name_series(factor: &mut TableFactor) {
+    const NAME: &str = "generate_series";
+    let TableFactor::Table { name, args: Some(_), alias, .. } = factor else { return };
+    if !name.to_string().eq_ignore_ascii_case(NAME) {
+        return;
+    }
+    let unnamed = || TableAlias { explicit: true, name: Ident::new(NAME), columns: Vec::new(), at: None };
+    let alias = alias.get_or_insert_with(unnamed);
+    if alias.columns.is_empty() {
+        alias.columns.push(TableAliasColumnDef { name: alias.name.clone(), data_type: None });
+    }
+}
+
+/// Operands from which a chain is balanced; shorter ones stay as they are written.
+const LONG_CHAIN: usize = 32;
+
+/// Makes a long chain of one of AND and OR, leaning to the left, a balanced tree with the same operands in the same order.
+fn balance(expr: &mut Expr) {
+    let Expr::BinaryOp { op: chained @ (BinaryOperator::And | BinaryOperator::Or), .. } = &*expr else { return };
+    let chained = chained.clone();
+    let mut length = 1;
+    let mut next = &*expr;
+    while let Expr::BinaryOp { left, op, .. } = next
+        && *op == chained
+    {
+        length += 1;
+        next = left.as_ref();
+    }
+    if length < LONG_CHAIN {
+        return;
+    }
+    let null = || Expr::Value(Value::Null.into());
+    let mut operands = Vec::with_capacity(length);
+    let mut rest = std::mem::replace(expr, null());
+    loop {
+        match rest {
+            Expr::BinaryOp { left, op, right } if op == chained => {
+                operands.push(*right);
+                rest = *left;
+            }
+            first => {
+                operands.push(first);
+                break;
+            }
+        }
+    }
+    operands.reverse();
+    // Neighbours are joined in pairs, until one is left.
+    while operands.len() > 1 {
+        let mut joined = Vec::with_capacity(operands.len().div_ceil(2));
+        let mut pairs = operands.into_iter();
+        while let Some(left) = pairs.next() {
+            joined.push(match pairs.next() {
+                Some(right) => Expr::BinaryOp { left: Box::new(left), op: chained.clone(), right: Box::new(right) },
+                None => left,
+            });
+        }
+        operands = joined;
+    }
+    if let Some(balanced) = operands.pop() {
+        *expr = balanced;
     }
 }
 

@@ -13,6 +13,7 @@ use super::context::{Context, Transacted, fold, table_name};
 use super::query;
 use crate::catalog::KEY_NAME_ATTRIBUTE;
 use crate::error::{Result, SqlError, state};
+use crate::semantics::names::shown_name;
 use crate::session::{Done, Outcome};
 use crate::types::{DEFAULT_ATTRIBUTE, SqlType};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -382,7 +383,7 @@ fn create_table_as(t: &mut Transacted, create: &CreateTable, name: String, query
 }
 
 fn result_names(plan: &LogicalPlan, create: &CreateTable) -> Result<Vec<String>> {
-    let mut names: Vec<String> = plan.schema().fields().iter().map(|f| f.name().clone()).collect();
+    let mut names: Vec<String> = plan.schema().fields().iter().map(|f| shown_name(f.name()).to_owned()).collect();
     if create.columns.len() > names.len() {
         return Err(SqlError::new(state::SYNTAX_ERROR, "too many column names were specified"));
     }

@@ -9,6 +9,7 @@ use super::context::Context;
 use super::{insert, query, update};
 use crate::cancel;
 use crate::error::{Result, SqlError};
+use crate::semantics::names::shown_text;
 use crate::session::{Outcome, Rows};
 use arrow::array::{RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -120,7 +121,7 @@ async fn explain(
     if wanted.verbose {
         let optimized = state.optimize(&plan)?;
         lines.push("Logical plan:".to_owned());
-        lines.extend(optimized.display_indent().to_string().lines().map(|line| format!("  {line}")));
+        lines.extend(shown_text(optimized.display_indent().to_string()).lines().map(|line| format!("  {line}")));
         lines.push("Physical plan:".to_owned());
     }
     let physical = query::physical(&context, &state, &plan).await?;
@@ -140,7 +141,7 @@ async fn explain(
         (true, false) => DisplayableExecutionPlan::with_metrics(physical.as_ref()),
         (false, _) => DisplayableExecutionPlan::new(physical.as_ref()),
     };
-    let shown = cancel::without_guards(&displayed.indent(false).to_string());
+    let shown = shown_text(cancel::without_guards(&displayed.indent(false).to_string()));
     lines.extend(shown.lines().map(|line| format!("{}{line}", "  ".repeat(depth))));
     if let Some(rows) = rows {
         lines.push(format!("Rows: {rows}"));

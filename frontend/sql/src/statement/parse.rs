@@ -8,8 +8,7 @@ a comma between, summed over the parentheses that are open around it. That numbe
 */
 
 use super::dialect::Postgres;
-use crate::error::{Result, SqlError, state};
-use crate::session::NESTING_MAX;
+use crate::error::{NESTING_MAX, Result, SqlError, state};
 use datafusion::sql::sqlparser::ast::{CreateTable, Expr, LimitClause, Statement, Value};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};

@@ -9,6 +9,7 @@ use super::context::Context;
 use crate::cancel;
 use crate::error::{Result, SqlError};
 use crate::provider::Unordered;
+use crate::semantics::names;
 use crate::session::{Outcome, Rows, Source, wait};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -103,7 +104,8 @@ impl Running {
 
     async fn attempt(&mut self, state: &SessionState, plan: &LogicalPlan) -> Result<(), DataFusionError> {
         let physical = physical(&self.context, state, plan).await?;
-        let schema = physical.schema();
+        let shown = names::shown(&physical.schema());
+        let schema = shown.clone().unwrap_or_else(|| physical.schema());
         let mut stream = execute_stream(physical, state.task_ctx())?;
         // On a second attempt the columns are known already.
         if self.planned.send(Ok(schema)).await.is_ok() {
@@ -114,6 +116,10 @@ impl Running {
             if batch.num_rows() == 0 {
                 continue;
             }
+            let batch = match &shown {
+                Some(schema) => RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?,
+                None => batch,
+            };
             if self.batches.send(Ok(batch)).await.is_err() {
                 return Ok(());
             }

@@ -1,0 +1,87 @@
+/*!
+Rules of the optimizer beside DataFusion's own.
+
+[`DistinctKeys`]: `x IN (SELECT k …)`, `NOT IN`, `EXISTS` and their like become semi, anti and mark joins, which ask only whether a
+row has a partner. DataFusion's hash join nevertheless walks all the partners of each row, so that two columns of a million rows with
+ten values between them take 10¹¹ steps. The rule lets each combination of the columns that the join looks at through once. Where
+a key says that they are distinct already, it does nothing.
+*/
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, Dependency, JoinType, Result};
+use datafusion::logical_expr::utils::expr_to_columns;
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder};
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+type Rules = Vec<Arc<dyn OptimizerRule + Send + Sync>>;
+
+/// DataFusion's rules with ours in their places.
+pub(crate) fn with_our_rules(rules: Rules) -> Rules {
+    let mut all: Rules = Vec::with_capacity(rules.len() + 1);
+    for rule in rules {
+        // Before it the keys of a join are still hidden in its filter.
+        let finds_keys = rule.name() == "extract_equijoin_predicate";
+        all.push(rule);
+        if finds_keys {
+            all.push(Arc::new(DistinctKeys));
+        }
+    }
+    all
+}
+
+#[derive(Debug)]
+struct DistinctKeys;
+
+impl OptimizerRule for DistinctKeys {
+    fn name(&self) -> &str {
+        "distinct_keys"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Join(join) = plan else { return Ok(Transformed::no(plan)) };
+        if !matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark) {
+            return Ok(Transformed::no(LogicalPlan::Join(join)));
+        }
+        let looked_at = looked_at(&join)?;
+        if looked_at.is_empty() || are_distinct(&join.right, &looked_at) {
+            return Ok(Transformed::no(LogicalPlan::Join(join)));
+        }
+        let columns = looked_at.into_iter().map(Expr::Column);
+        let once = LogicalPlanBuilder::new_from_arc(join.right).aggregate(columns, Vec::<Expr>::new())?.build()?;
+        Ok(Transformed::yes(LogicalPlan::Join(Join { right: Arc::new(once), ..join })))
+    }
+}
+
+/// The columns of the right side that decide whether a row is a partner, in the side's order.
+fn looked_at(join: &Join) -> Result<Vec<Column>> {
+    let mut used = HashSet::new();
+    for (_, right) in &join.on {
+        expr_to_columns(right, &mut used)?;
+    }
+    if let Some(filter) = &join.filter {
+        expr_to_columns(filter, &mut used)?;
+    }
+    Ok(join.right.schema().columns().into_iter().filter(|column| used.contains(column)).collect())
+}
+
+/// Whether no two rows agree in all of `columns`: by a key, or because this rule has been here before.
+fn are_distinct(plan: &LogicalPlan, columns: &[Column]) -> bool {
+    if matches!(plan, LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.is_empty()) {
+        return true;
+    }
+    let all = plan.schema().columns();
+    let is_key = |sources: &[usize]| sources.iter().all(|i| all.get(*i).is_some_and(|column| columns.contains(column)));
+    let dependencies = plan.schema().functional_dependencies();
+    dependencies.iter().any(|d| d.mode == Dependency::Single && !d.nullable && is_key(&d.source_indices))
+}
