@@ -2,7 +2,7 @@
 The figures of README: loading, size, grouping, lookups and ranges over five million rows of training metrics.
 
 ```text
-    cargo build --release && cargo run --release -p omendb-benches --bin figures
+    cargo build --release && cargo run --release -p omendb-benches --bin figures [-- --flights flights-3m.parquet]
 ```
 
 Every answer is checked against the generator or against DataFusion over the same file; a wrong one ends the program.

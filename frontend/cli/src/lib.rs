@@ -11,6 +11,7 @@ pub mod colour;
 pub mod exit;
 pub mod generate;
 pub mod interrupt;
+pub mod memory;
 pub mod progress;
 pub mod report;
 pub mod settings;

@@ -33,11 +33,13 @@ mod start;
 mod ticker;
 mod variables;
 
+use omendb_cli::memory;
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
+    memory::return_at_once();
     start::run(std::env::args_os().collect()).into()
 }

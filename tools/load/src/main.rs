@@ -1,10 +1,12 @@
 //! `omendb-load`, the bulk loader. Everything it does is in the library beside it.
 
+use omendb_cli::memory;
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
+    memory::return_at_once();
     omendb_load::run(std::env::args_os().collect()).into()
 }
