@@ -33,9 +33,12 @@ for, and gives at any moment, without disturbing the program, a disk that [`Surv
 [`SimDisk::crash`], or [`SimDisk::power_off_at`] for the moment of the n-th operation. `store` says what may survive. The
 disk also works outside of a run, where threads are the system's and the order is not repeatable.
 
-# What it does not know yet
+A campaign that tries every moment of one run lets [`SimDisk::observe`] show it each operation, and takes a
+[`SimDisk::fork`] there: cheap, since files share their pages until they are written.
 
-Flipped bits, misdirected and torn sectors, several processes on one disk.
+# What it does not know
+
+Several processes on one disk; sectors that are torn inside.
 */
 #![expect(clippy::disallowed_types, reason = "the simulator itself runs on real threads and locks")]
 
@@ -45,7 +48,7 @@ pub(super) mod scheduler;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{SimDisk, Survivors};
+pub use disk::{Moment, SimDisk, Survivors};
 pub use fault::{Fault, FaultKind, Operation};
 
 use super::IoRef;

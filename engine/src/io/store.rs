@@ -23,7 +23,7 @@ mod content;
 
 pub(super) use content::Survival;
 
-use super::random::Random;
+use super::random::{Random, mix};
 use super::{DirEntry, EntryKind, OpenMode};
 use content::Content;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,7 +74,8 @@ enum Node {
 #[derive(Debug)]
 pub(super) struct FileNode {
     id: u64,
-    content: RwLock<Content>,
+    /// Shared with forks until one of them writes.
+    content: RwLock<Arc<Content>>,
 }
 
 /// Changes of entries that are durable together or not at all.
@@ -109,7 +110,7 @@ impl Store {
             (Some(Node::File(file)), _) => Ok(file),
             (None, OpenMode::Read | OpenMode::ReadWrite) => Err(ErrorKind::NotFound.into()),
             (None, OpenMode::Create | OpenMode::CreateNew) => {
-                let content = RwLock::new(Content::new(self.tracked));
+                let content = RwLock::new(Arc::new(Content::new(self.tracked)));
                 let file = Arc::new(FileNode { id: tree.next_id(), content });
                 self.apply(&mut tree, vec![Change { dir, name, node: Some(Node::File(Arc::clone(&file))) }]);
                 Ok(file)
@@ -214,6 +215,15 @@ impl Store {
 
     /// Makes all pending operations on the directory's entries durable, with what they build on.
     pub(super) fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.settle_dir(path, &mut Survival::AllKept)
+    }
+
+    /// A directory's sync that failed: any of the pending operations are durable, the others never will be.
+    pub(super) fn fail_sync_dir(&self, path: &Path, random: &mut Random) -> Result<()> {
+        self.settle_dir(path, &mut Survival::random(random.next_u64()))
+    }
+
+    fn settle_dir(&self, path: &Path, survival: &mut Survival) -> Result<()> {
         let mut tree = self.tree();
         let dir = tree.dir(path)?;
         // An operation that spans two directories takes along what came before it to the same names.
@@ -230,7 +240,7 @@ impl Store {
         }
         later.reverse();
         tree.pending = later;
-        for change in now.into_iter().rev().flatten() {
+        for change in now.into_iter().rev().filter(|_| survival.keeps()).flatten() {
             tree.set_durable(change);
         }
         Ok(())
@@ -282,6 +292,50 @@ impl Store {
             survived.dirs.insert(id, Dir { live: entries.clone(), durable: entries });
         }
         Store { tracked: self.tracked, tree: Mutex::new(survived) }
+    }
+
+    /// The same tree, with all that is pending, on its own from now on. It has no locks.
+    pub(super) fn fork(&self) -> Store {
+        let tree = self.tree();
+        let mut files: BTreeMap<u64, Arc<FileNode>> = BTreeMap::new();
+        let mut copy = |node: &Node| match node {
+            Node::Dir(id) => Node::Dir(*id),
+            Node::File(file) => Node::File(Arc::clone(files.entry(file.id).or_insert_with(|| Arc::new(file.fork())))),
+        };
+        let mut dirs = BTreeMap::new();
+        for (id, dir) in &tree.dirs {
+            let live = dir.live.iter().map(|(name, node)| (name.clone(), copy(node))).collect();
+            let durable = dir.durable.iter().map(|(name, node)| (name.clone(), copy(node))).collect();
+            dirs.insert(*id, Dir { live, durable });
+        }
+        let mut pending = Vec::with_capacity(tree.pending.len());
+        for operation in &tree.pending {
+            let change = |change: &Change| Change {
+                dir: change.dir,
+                name: change.name.clone(),
+                node: change.node.as_ref().map(&mut copy),
+            };
+            pending.push(operation.iter().map(change).collect());
+        }
+        let forked = Tree { dirs, ids: tree.ids, pending, locked: BTreeSet::new() };
+        Store { tracked: self.tracked, tree: Mutex::new(forked) }
+    }
+
+    /// A hash of all names and bytes that programs see.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let tree = self.tree();
+        let mut hash = 0;
+        for (id, dir) in &tree.dirs {
+            for (name, node) in &dir.live {
+                let content = match node {
+                    Node::Dir(child) => mix(*child),
+                    Node::File(file) => file.content().fingerprint(),
+                };
+                let name = name.bytes().fold(mix(*id), |hash, byte| mix(hash ^ u64::from(byte)));
+                hash = mix(hash ^ name).wrapping_add(content);
+            }
+        }
+        hash
     }
 
     fn apply(&self, tree: &mut Tree, operation: Operation) {
@@ -359,12 +413,12 @@ impl Tree {
 }
 
 impl FileNode {
-    fn content(&self) -> std::sync::RwLockReadGuard<'_, Content> {
+    fn content(&self) -> std::sync::RwLockReadGuard<'_, Arc<Content>> {
         self.content.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn content_mut(&self) -> std::sync::RwLockWriteGuard<'_, Content> {
-        self.content.write().unwrap_or_else(PoisonError::into_inner)
+    fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> T {
+        change(Arc::make_mut(&mut self.content.write().unwrap_or_else(PoisonError::into_inner)))
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -379,34 +433,38 @@ impl FileNode {
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = u64::try_from(bytes.len()).ok().and_then(|len| offset.checked_add(len));
         bounded(end.unwrap_or(u64::MAX))?;
-        self.content_mut().write(offset, bytes);
+        self.change(|content| content.write(offset, bytes));
         Ok(())
     }
 
     pub(super) fn set_len(&self, len: u64) -> Result<()> {
         bounded(len)?;
-        self.content_mut().set_len(len);
+        self.change(|content| content.set_len(len));
         Ok(())
     }
 
     /// Lengthens to `len` with zeros that count as written.
     pub(super) fn allocate(&self, len: u64) -> Result<()> {
         bounded(len)?;
-        self.content_mut().allocate(len);
+        self.change(|content| content.allocate(len));
         Ok(())
     }
 
     pub(super) fn sync(&self) {
-        self.content_mut().sync();
+        self.change(Content::sync);
     }
 
     /// A sync that failed: any part of what was pending is durable, the rest never will be.
     pub(super) fn fail_sync(&self, random: &mut Random) {
-        self.content_mut().fail_sync(random);
+        self.change(|content| content.fail_sync(random));
     }
 
     fn crash(&self, survival: &mut Survival) -> FileNode {
-        FileNode { id: self.id, content: RwLock::new(self.content().crash(survival)) }
+        FileNode { id: self.id, content: RwLock::new(Arc::new(self.content().crash(survival))) }
+    }
+
+    fn fork(&self) -> FileNode {
+        FileNode { id: self.id, content: RwLock::new(Arc::clone(&self.content())) }
     }
 }
 

@@ -12,11 +12,15 @@ use crate::io::store::{FileNode, Store, Survival};
 use crate::io::{Buffer, Completion, DirEntry, Done, EntryKind, File, Io, IoRef, Lock, Op, OpenMode, Pending};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What [`Io::process_id`] says on a simulated disk.
 const PROCESS_ID: u32 = 4242;
+
+/// How far a misdirected block goes astray.
+const BLOCK_BYTES: u64 = 4096;
 
 /// Which of the pending changes survive a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +45,32 @@ struct Inner {
     clock: Arc<Clock>,
     start_unix_micros: i64,
     in_flight: bool,
+    /// What was added to the wall clock.
+    clock_jumps_micros: AtomicI64,
     state: Mutex<State>,
+}
+
+/// An operation of a disk that is about to happen.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// Its number, counted from 1 and the disk's beginning.
+    pub number: u64,
+    /// What it does.
+    pub operation: Operation,
+    /// To which file or directory.
+    pub path: &'a Path,
+    /// The disk, from which [`SimDisk::fork`] takes what a power failure at this moment would meet.
+    pub disk: &'a SimDisk,
+}
+
+/// Who is told of every operation.
+#[derive(Clone)]
+struct Observer(Arc<dyn Fn(Moment<'_>) + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 #[derive(Debug)]
@@ -51,6 +80,7 @@ struct State {
     faults: Vec<Fault>,
     faults_fired: u64,
     power_off: Option<PowerOff>,
+    observer: Option<Observer>,
 }
 
 #[derive(Debug)]
@@ -73,9 +103,11 @@ impl SimDisk {
 
     fn over(store: Store, clock: Arc<Clock>, seed: u64, start_unix_micros: i64, in_flight: bool) -> Self {
         let random = Random::new(seed);
-        let state = State { random, operations: 0, faults: Vec::new(), faults_fired: 0, power_off: None };
-        let store = Arc::new(store);
-        SimDisk { inner: Arc::new(Inner { store, clock, start_unix_micros, in_flight, state: Mutex::new(state) }) }
+        let state =
+            State { random, operations: 0, faults: Vec::new(), faults_fired: 0, power_off: None, observer: None };
+        let (store, clock_jumps_micros) = (Arc::new(store), AtomicI64::new(0));
+        let state = Mutex::new(state);
+        SimDisk { inner: Arc::new(Inner { store, clock, start_unix_micros, in_flight, clock_jumps_micros, state }) }
     }
 
     /// The disk as a back end.
@@ -94,6 +126,33 @@ impl SimDisk {
         let inner = &self.inner;
         let store = inner.store.crash(&mut survival);
         SimDisk::over(store, Arc::clone(&inner.clock), salt, inner.start_unix_micros, inner.in_flight)
+    }
+
+    /// The same disk with all that is pending, on its own from now on: for many crashes of one moment. It has no locks,
+    /// no faults, a clock of its own that begins where this one's is, and costs little.
+    pub fn fork(&self) -> SimDisk {
+        let inner = &self.inner;
+        let clock = Arc::new(Clock::default());
+        clock.advance(inner.clock.nanos());
+        let forked = SimDisk::over(inner.store.fork(), clock, 3, inner.start_unix_micros, inner.in_flight);
+        forked.jump_clock(inner.clock_jumps_micros.load(Ordering::SeqCst));
+        forked
+    }
+
+    /// A hash of all names and bytes that programs see; equal for equal trees. On a disk that survived a crash: of the
+    /// crash state.
+    pub fn fingerprint(&self) -> u64 {
+        self.inner.store.fingerprint()
+    }
+
+    /// Tells `observer` of every operation just before it happens. It must not use `io`.
+    pub fn observe(&self, observer: impl Fn(Moment<'_>) + Send + Sync + 'static) {
+        self.state().observer = Some(Observer(Arc::new(observer)));
+    }
+
+    /// Sets the wall clock forward or back, as an administrator or a time server does. The monotonic one goes on.
+    pub fn jump_clock(&self, micros: i64) {
+        self.inner.clock_jumps_micros.fetch_add(micros, Ordering::SeqCst);
     }
 
     /// Switches the power off just before the `operation`-th operation, counted from 1 and the disk's beginning: it and
@@ -147,6 +206,38 @@ impl SimDisk {
             Operation::Read | Operation::Write | Operation::Allocate => (5_000, 200_000),
             _ => (1_000, 20_000),
         };
+        self.pass_time(operation, from, to);
+        let (count, observer) = {
+            let mut state = self.state();
+            state.operations += 1;
+            (state.operations, state.observer.clone())
+        };
+        if let Some(observer) = observer {
+            observer.0(Moment { number: count, operation, path, disk: self });
+        }
+        let mut state = self.state();
+        if let Some(power_off) = state.power_off.as_mut().filter(|power_off| power_off.at <= count) {
+            if power_off.survived.is_none() {
+                power_off.survived = Some(self.crash(power_off.survivors));
+            }
+            return Some(FaultKind::Io);
+        }
+        // Every fault counts, also where an earlier one decides.
+        let State { faults, random, .. } = &mut *state;
+        let met: Vec<FaultKind> =
+            faults.iter_mut().filter_map(|fault| fault.meet(count, operation, path, random)).collect();
+        let kind = met.first().copied();
+        state.faults_fired += u64::from(kind.is_some());
+        if kind == Some(FaultKind::Interrupted) {
+            // The back end's second attempt.
+            drop(state);
+            self.pass_time(operation, from, to);
+            return None;
+        }
+        kind
+    }
+
+    fn pass_time(&self, operation: Operation, from: u64, to: u64) {
         let nanos = from + self.state().random.below(to - from);
         match scheduler::current() {
             Some(context) => {
@@ -155,20 +246,6 @@ impl SimDisk {
             }
             None => self.inner.clock.advance(nanos),
         }
-        let mut state = self.state();
-        state.operations += 1;
-        let count = state.operations;
-        if let Some(power_off) = state.power_off.as_mut().filter(|power_off| power_off.at <= count) {
-            if power_off.survived.is_none() {
-                power_off.survived = Some(self.crash(power_off.survivors));
-            }
-            return Some(FaultKind::Io);
-        }
-        // Every fault counts, also where an earlier one decides.
-        let met: Vec<FaultKind> = state.faults.iter_mut().filter_map(|fault| fault.meet(operation, path)).collect();
-        let kind = met.first().copied();
-        state.faults_fired += u64::from(kind.is_some());
-        kind
     }
 
     /// An operation that fails as a whole or not at all.
@@ -179,8 +256,8 @@ impl SimDisk {
         act: impl FnOnce(&Store) -> std::io::Result<T>,
     ) -> Result<T> {
         let outcome = match self.begin(operation, path) {
-            Some(kind) => Err(kind.cause()),
-            None => act(self.store()),
+            Some(kind) if !kind.is_silent() => Err(kind.cause()),
+            _ => act(self.store()),
         };
         outcome.map_err(|e| Error::io(what, path, e))
     }
@@ -227,7 +304,14 @@ impl Io for SimDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<()> {
-        self.whole((Operation::SyncDir, "sync directory"), dir, |store| store.sync_dir(dir))
+        let outcome = match self.begin(Operation::SyncDir, dir) {
+            Some(kind) if !kind.is_silent() => {
+                let mut random = Random::new(self.random_u64());
+                self.store().fail_sync_dir(dir, &mut random).and(Err(kind.cause()))
+            }
+            _ => self.store().sync_dir(dir),
+        };
+        outcome.map_err(|e| Error::io("sync directory", dir, e))
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>> {
@@ -237,7 +321,8 @@ impl Io for SimDisk {
 
     fn unix_micros(&self) -> i64 {
         let since = i64::try_from(self.monotonic_nanos() / 1_000).unwrap_or(i64::MAX);
-        self.inner.start_unix_micros.saturating_add(since)
+        let jumps = self.inner.clock_jumps_micros.load(Ordering::SeqCst);
+        self.inner.start_unix_micros.saturating_add(since).saturating_add(jumps)
     }
 
     fn monotonic_nanos(&self) -> u64 {
@@ -302,6 +387,13 @@ impl SimFile {
             None => {}
             // At least one byte: none would be the end of the file.
             Some(FaultKind::Short) => buffer.truncate(buffer.len().div_ceil(2)),
+            Some(FaultKind::Misdirected) => return Ok(read(&self.node, self.misdirect(offset), buffer)),
+            Some(FaultKind::Flip) => {
+                let mut done = read(&self.node, offset, buffer);
+                done.buffer.as_mut().map(|buffer| self.flip(buffer));
+                return Ok(done);
+            }
+            Some(FaultKind::Lost | FaultKind::Interrupted) => {}
             Some(kind) => return Err(Error::io(&format!("read at offset {offset}"), &*self.path, kind.cause())),
         }
         Ok(read(&self.node, offset, buffer))
@@ -311,8 +403,20 @@ impl SimFile {
         self.may_write("write")?;
         let failed = |e| Error::io(&format!("write at offset {offset}"), &*self.path, e);
         let half = buffer.len().div_ceil(2);
+        let whole = buffer.len();
         let (bytes, fault) = match self.disk.begin(Operation::Write, &self.path) {
-            None => (buffer.len(), None),
+            None | Some(FaultKind::Interrupted) => (whole, None),
+            Some(FaultKind::Lost) => return Ok(Done { buffer: Some(buffer), bytes: whole }),
+            Some(FaultKind::Misdirected) => {
+                self.node.write(self.misdirect(offset), &buffer).map_err(failed)?;
+                return Ok(Done { buffer: Some(buffer), bytes: whole });
+            }
+            Some(FaultKind::Flip) => {
+                let mut flipped = Buffer::from_slice(&buffer);
+                self.flip(&mut flipped);
+                self.node.write(offset, &flipped).map_err(failed)?;
+                return Ok(Done { buffer: Some(buffer), bytes: whole });
+            }
             Some(FaultKind::Short) => (half, None),
             Some(FaultKind::Io) if self.disk.chance(1, 2) => (half, Some(FaultKind::Io)),
             Some(kind) => (0, Some(kind)),
@@ -325,12 +429,28 @@ impl SimFile {
     }
 
     fn sync(&self) -> Result<Done> {
-        if let Some(kind) = self.disk.begin(Operation::Sync, &self.path) {
+        if let Some(kind) = self.disk.begin(Operation::Sync, &self.path).filter(|kind| !kind.is_silent()) {
             self.node.fail_sync(&mut self.disk.state().random);
             return Err(Error::io("sync", &*self.path, kind.cause()));
         }
         self.node.sync();
         Ok(Done { buffer: None, bytes: 0 })
+    }
+
+    /// A block's width before or behind.
+    fn misdirect(&self, offset: u64) -> u64 {
+        match self.disk.chance(1, 2) {
+            true => offset.checked_sub(BLOCK_BYTES).unwrap_or(offset + BLOCK_BYTES),
+            false => offset + BLOCK_BYTES,
+        }
+    }
+
+    fn flip(&self, bytes: &mut [u8]) {
+        let random = &mut self.disk.state().random;
+        let (place, bit) = (random.index(bytes.len()), random.below(8));
+        if let Some(byte) = bytes.get_mut(place) {
+            *byte ^= 1 << bit;
+        }
     }
 
     fn may_write(&self, what: &str) -> Result<()> {

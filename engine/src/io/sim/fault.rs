@@ -2,6 +2,7 @@
 Which operations of a simulated disk fail, and how.
 */
 
+use crate::io::random::Random;
 use std::path::Path;
 
 /// What an operation of a disk does; also what [`Fault::on`] can be limited to.
@@ -60,6 +61,16 @@ pub enum FaultKind {
     DiskFull,
     /// A read or write transfers only a part, and succeeds. On other operations, EIO.
     Short,
+    /// EINTR: the back end tries again, as [`crate::io`] promises, so it only costs time.
+    Interrupted,
+    /// A read gives, or a write stores, one bit otherwise. Nobody is told. Other operations are as ever.
+    Flip,
+    /// A read gives, or a write lands on, a block near the one that was meant. Nobody is told. Other operations are as
+    /// ever.
+    Misdirected,
+    /// A write is acknowledged and never happens, so that what was there before stays: a stale block. Other operations
+    /// are as ever.
+    Lost,
 }
 
 /// An instruction to a disk to fail operations.
@@ -71,6 +82,10 @@ pub struct Fault {
     /// Matching operations that succeed first.
     after: u64,
     sticky: bool,
+    /// In how many of 1,000 cases it applies where it is due.
+    of_1000: u64,
+    /// The first operation of the disk that may match.
+    from: u64,
     /// Matching operations so far.
     seen: u64,
 }
@@ -78,7 +93,16 @@ pub struct Fault {
 impl Fault {
     /// Fails the next operation, whatever it is, once.
     pub fn new(kind: FaultKind) -> Self {
-        Fault { kind, operation: None, path_part: String::new(), after: 0, sticky: false, seen: 0 }
+        Fault {
+            kind,
+            operation: None,
+            path_part: String::new(),
+            after: 0,
+            sticky: false,
+            of_1000: 1000,
+            from: 0,
+            seen: 0,
+        }
     }
 
     /// Only operations of this sort.
@@ -102,6 +126,13 @@ impl Fault {
         self
     }
 
+    /// Not before the n-th operation of the disk, of whatever sort, counted from 1 and the disk's beginning.
+    #[must_use]
+    pub fn not_before(mut self, operation: u64) -> Self {
+        self.from = operation;
+        self
+    }
+
     /// All matching operations from then on, instead of one.
     #[must_use]
     pub fn sticky(mut self) -> Self {
@@ -109,25 +140,46 @@ impl Fault {
         self
     }
 
+    /// Matching operations with this probability, in thousandths, instead of one or all.
+    #[must_use]
+    pub fn rate(mut self, of_1000: u64) -> Self {
+        self.sticky = true;
+        self.of_1000 = of_1000;
+        self
+    }
+
     /// Counts an operation if it matches; how it fails, if it does.
-    pub(super) fn meet(&mut self, operation: Operation, path: &Path) -> Option<FaultKind> {
-        let matches = self.operation.is_none_or(|wanted| wanted == operation)
+    pub(super) fn meet(
+        &mut self,
+        number: u64,
+        operation: Operation,
+        path: &Path,
+        random: &mut Random,
+    ) -> Option<FaultKind> {
+        let matches = number >= self.from
+            && self.operation.is_none_or(|wanted| wanted == operation)
             && (self.path_part.is_empty() || path.to_string_lossy().contains(&self.path_part));
         if !matches {
             return None;
         }
         self.seen += 1;
         let due = self.seen > self.after && (self.sticky || self.seen == self.after + 1);
-        due.then_some(self.kind)
+        (due && (self.of_1000 >= 1000 || random.chance(self.of_1000, 1000))).then_some(self.kind)
     }
 }
 
 impl FaultKind {
+    /// Whether the operation goes wrong without an error.
+    pub(super) fn is_silent(self) -> bool {
+        matches!(self, FaultKind::Interrupted | FaultKind::Flip | FaultKind::Misdirected | FaultKind::Lost)
+    }
+
     /// The operating system's error for it.
     pub(super) fn cause(self) -> std::io::Error {
         std::io::Error::from_raw_os_error(match self {
-            FaultKind::Io | FaultKind::Short => libc::EIO,
             FaultKind::DiskFull => libc::ENOSPC,
+            FaultKind::Interrupted => libc::EINTR,
+            _ => libc::EIO,
         })
     }
 }

@@ -510,3 +510,92 @@ fn a_survivor_can_be_simulated_again_and_has_no_locks() {
     assert_eq!(report.outcome, Ok(true));
     assert_eq!(disk.lock(path("/LOCK")).unwrap_err().kind(), ErrorKind::Locked);
 }
+
+#[test]
+fn a_directory_sync_that_failed_is_not_mended_by_a_later_one() {
+    let mut lost = 0;
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let io = disk.io();
+        create(&io, "/f", b"x");
+        disk.inject(Fault::new(FaultKind::Io).on(Operation::SyncDir));
+        assert_eq!(io.sync_dir(path("/")).unwrap_err().kind(), ErrorKind::Io);
+        io.sync_dir(path("/")).unwrap();
+        assert!(read(&disk, "/f").is_some(), "programs still see it");
+        lost += usize::from(read(&disk.crash(Survivors::AllKept), "/f").is_none());
+    }
+    assert!((5..40).contains(&lost), "{lost} of 40");
+}
+
+#[test]
+fn silent_faults_change_bytes_and_say_nothing() {
+    let disk = SimDisk::new(5);
+    let io = disk.io();
+    let file = io.open(path("/f"), OpenMode::Create).unwrap();
+    let blocks = [[1; 4096], [2; 4096], [3; 4096]].concat();
+    file.write_all_at(0, Buffer::from_slice(&blocks)).unwrap();
+
+    disk.inject(Fault::new(FaultKind::Flip).on(Operation::Read));
+    let flipped = file.read_exact_at(0, 4096).unwrap();
+    let bits: u32 = flipped.iter().map(|byte| (byte ^ 1).count_ones()).sum();
+    assert_eq!(bits, 1);
+    disk.inject(Fault::new(FaultKind::Misdirected).on(Operation::Read));
+    assert_ne!(file.read_exact_at(4096, 4096).unwrap()[0], 2);
+    disk.inject(Fault::new(FaultKind::Interrupted));
+    assert_eq!(file.read_exact_at(4096, 4096).unwrap()[0], 2, "the disk itself is as it was");
+
+    disk.inject(Fault::new(FaultKind::Lost).on(Operation::Write));
+    file.write_all_at(0, Buffer::from_slice(&[9; 4096])).unwrap();
+    assert_eq!(file.read_exact_at(0, 12288).unwrap().to_vec(), blocks, "a stale block");
+    disk.inject(Fault::new(FaultKind::Misdirected).on(Operation::Write));
+    file.write_all_at(4096, Buffer::from_slice(&[9; 4096])).unwrap();
+    let now = file.read_exact_at(0, 12288).unwrap();
+    assert!(now[4096] == 2 && (now[0] == 9 || now[8192] == 9));
+    assert_eq!(disk.faults_fired(), 5);
+}
+
+#[test]
+fn a_fork_goes_its_own_way_and_has_all_that_was_pending() {
+    let disk = SimDisk::new(5);
+    let io = disk.io();
+    create(&io, "/f", &[1; 4096]);
+    io.sync_dir(path("/")).unwrap();
+    io.open(path("/f"), OpenMode::ReadWrite).unwrap().write_all_at(0, Buffer::from_slice(&[2; 4096])).unwrap();
+    let fork = disk.fork();
+    assert_eq!(fork.fingerprint(), disk.fingerprint());
+    assert_eq!(read(&fork.crash(Survivors::AllLost), "/f").unwrap(), vec![1; 4096]);
+    assert_eq!(read(&fork.crash(Survivors::AllKept), "/f").unwrap(), vec![2; 4096]);
+    create(&fork.io(), "/g", b"only here");
+    assert_eq!(read(&disk, "/g"), None);
+    assert_ne!(fork.fingerprint(), disk.fingerprint());
+    create(&io, "/f", &[3; 4096]);
+    assert_eq!(read(&fork, "/f").unwrap(), vec![2; 4096]);
+    let prints: BTreeSet<u64> = (0..50).map(|seed| fork.crash(Survivors::Random(seed)).fingerprint()).collect();
+    assert!(prints.len() > 20, "{} subsets of nine pending parts", prints.len());
+}
+
+#[test]
+fn an_observer_sees_every_operation_before_it_happens() {
+    let disk = SimDisk::new(5);
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let notes = Arc::clone(&seen);
+    disk.observe(move |moment| {
+        let there = moment.disk.fork().fingerprint();
+        notes.lock().unwrap().push((moment.number, moment.operation, there));
+    });
+    create(&disk.io(), "/f", b"x");
+    let seen = seen.lock().unwrap();
+    let operations: Vec<Operation> = seen.iter().map(|(_, operation, _)| *operation).collect();
+    assert_eq!(operations, [Operation::Open, Operation::Write, Operation::Sync]);
+    assert_eq!(seen.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(seen[0].2 != seen[1].2 && seen[1].2 != seen[2].2);
+}
+
+#[test]
+fn the_wall_clock_jumps_and_the_monotonic_one_does_not() {
+    let disk = SimDisk::new(5);
+    let (wall, monotonic) = (disk.unix_micros(), disk.monotonic_nanos());
+    disk.jump_clock(-3_600_000_000);
+    assert!(disk.unix_micros() < wall - 3_000_000_000);
+    assert!(disk.monotonic_nanos() - monotonic < 1_000_000);
+}

@@ -11,7 +11,7 @@ whether or not the bytes below it arrived (they are zeros then). That is what th
 ```
 */
 
-use crate::io::random::Random;
+use crate::io::random::{Random, mix};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -77,13 +77,13 @@ struct Image {
 }
 
 /// A file's bytes as programs see them, and what is known of their durability.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Content {
     live: Image,
     durability: Option<Durability>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Durability {
     /// As of the last sync.
     durable: Image,
@@ -168,6 +168,11 @@ impl Content {
         }
     }
 
+    /// A hash of the bytes and the length that programs see.
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.live.fingerprint()
+    }
+
     pub(super) fn crash(&self, survival: &mut Survival) -> Content {
         let image = self.durability.as_ref().map_or_else(Image::default, |durability| durability.survivor(survival));
         let durability = Durability { durable: image.clone(), ..Durability::default() };
@@ -235,6 +240,23 @@ impl Image {
             offset += length(now);
             bytes = rest;
         }
+    }
+
+    /// Equal for equal bytes and lengths, whether zeros are stored or absent.
+    fn fingerprint(&self) -> u64 {
+        let mut hash = mix(self.len);
+        for (number, page) in &self.pages {
+            let (words, _) = page.as_chunks::<8>();
+            let mut sum = 0u64;
+            for word in words {
+                sum = (sum.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            }
+            // Zeros all through leave the sum at zero.
+            if sum != 0 {
+                hash = mix(hash ^ mix(*number) ^ sum);
+            }
+        }
+        hash
     }
 
     /// Sets the length; bytes past it become zeros.
