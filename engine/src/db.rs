@@ -52,10 +52,17 @@ pub struct Options {
     pub memory_bytes: usize,
     /// Bytes of one segment of the log.
     pub log_segment_bytes: u64,
+    /// Bytes of a run at which the next one is begun.
+    pub run_bytes: u64,
+    /// Bytes of edits that gather in a manifest file before the next one is begun, unless the state is larger.
+    pub manifest_bytes: u64,
     /// Which index runs get.
     pub index: IndexChoice,
     /// Threads that a load may use.
     pub threads: usize,
+    /// Whether threads of the engine's own flush, merge and look after the log. Without them that is done by
+    /// [`Db::flush`] and [`Db::compact`] only: for tests that must run on one thread.
+    pub background: bool,
     /// Files, clocks and randomness; `None` for those of the system, or of memory where there is no directory.
     pub io: Option<IoRef>,
 }
@@ -72,8 +79,11 @@ impl Options {
             cache_bytes: 256 << 20,
             memory_bytes: 1 << 30,
             log_segment_bytes: 64 << 20,
+            run_bytes: 1 << 30,
+            manifest_bytes: 4 << 20,
             index: IndexChoice::Auto,
             threads: io::thread::parallelism(),
+            background: true,
             io: None,
         }
     }
@@ -127,7 +137,8 @@ impl Db {
         let io = options.io.clone().unwrap_or_else(system);
         let dir = options.dir.clone().unwrap_or_else(|| PathBuf::from(MEMORY_DIR));
         let (store, lock) = open::open(&io, &dir, &options)?;
-        let workers = if options.read_only { None } else { Some(Workers::start(&store)?) };
+        let has_workers = options.background && !options.read_only;
+        let workers = if has_workers { Some(Workers::start(&store)?) } else { None };
         if !options.read_only {
             store.call_flush();
             store.call_compact();

@@ -68,7 +68,8 @@ const CURRENT_TEMPORARY: &str = "CURRENT.tmp";
 /// Bytes of `CURRENT` at most; it has about 80.
 const CURRENT_BYTES_MAX: usize = 4096;
 
-/// Bytes of edits behind the first one, from which on the next edit begins a new file, unless the state is larger.
+/// Bytes of edits behind the first one, from which on the next edit begins a new file, unless the state is larger or
+/// [`Manifest::limit_edits`] says otherwise.
 const EDITS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Steps in which a file's space is taken.
@@ -88,6 +89,8 @@ pub struct Manifest {
     next_number: u64,
     /// The file that this writer began, if it did yet.
     log: Option<Log>,
+    /// Bytes of edits behind a file's first one, from which on the next edit begins a new file.
+    edits_bytes_max: u64,
     /// Why it takes no more edits.
     poison: Option<String>,
 }
@@ -127,6 +130,7 @@ impl Manifest {
             state: State::default(),
             next_number: next_number(io, dir)?,
             log: None,
+            edits_bytes_max: EDITS_BYTES_MAX,
             poison: None,
         };
         manifest.publish(&State::default())?;
@@ -150,6 +154,7 @@ impl Manifest {
             state: contents.state.clone(),
             next_number: next_number(io, dir)?,
             log: None,
+            edits_bytes_max: EDITS_BYTES_MAX,
             poison: None,
         };
         Ok((manifest, contents.state))
@@ -169,6 +174,11 @@ impl Manifest {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Bytes of edits that gather in a file before the next one is begun, unless the state is larger; else 4 MiB.
+    pub fn limit_edits(&mut self, bytes: u64) {
+        self.edits_bytes_max = bytes;
     }
 
     /// The database's id.
@@ -192,7 +202,7 @@ impl Manifest {
             return Ok(());
         }
         self.state.check(&edit)?;
-        let full = |log: &Log| log.end - log.first_end > EDITS_BYTES_MAX.max(log.first_end);
+        let full = |log: &Log| log.end - log.first_end > self.edits_bytes_max.max(log.first_end);
         if self.log.as_ref().is_none_or(full) {
             let mut state = self.state.clone();
             state.apply(edit)?;

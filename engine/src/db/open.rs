@@ -30,9 +30,6 @@ use std::sync::Arc;
 
 const LOCK_FILE: &str = "LOCK";
 
-/// Bytes of a run at which the next one is begun.
-const RUN_BYTES_MAX: u64 = 1 << 30;
-
 /// How often a reader begins again because a writer changed the database meanwhile.
 const READ_ATTEMPTS_MAX: usize = 20;
 
@@ -136,7 +133,7 @@ fn check_id(dir: &Path, id: [u8; 16], manifest_id: [u8; 16]) -> Result<()> {
 
 fn output(io: &IoRef, dir: &Path, options: &Options, cache: &Arc<Cache>, state: &manifest::State) -> Output {
     let next_run = state.next_run_id.max(1);
-    Output::new(Arc::clone(io), dir.to_owned(), Arc::clone(cache), options.index, RUN_BYTES_MAX, next_run)
+    Output::new(Arc::clone(io), dir.to_owned(), Arc::clone(cache), options.index, options.run_bytes, next_run)
 }
 
 fn parts(io: &IoRef, dir: &Path, options: &Options, cache: Arc<Cache>, output: Output, recovered: Recovered) -> Parts {
@@ -158,6 +155,7 @@ fn parts(io: &IoRef, dir: &Path, options: &Options, cache: Arc<Cache>, output: O
 fn open_writer(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> {
     let id = identity::read(io, dir)?;
     let (mut manifest, state) = Manifest::open(io, dir)?;
+    manifest.limit_edits(options.manifest_bytes);
     check_id(dir, id, manifest.database_id())?;
     let cache = Cache::new(options.cache_bytes);
     let output = output(io, dir, options, &cache, &state);
