@@ -1,12 +1,14 @@
 /*!
 Streams of rows into run files: what flushes, merges and bulk loads share.
 
-A run made here is nobody's until it is published: dropped before that, its file goes with it.
+A run made here is nobody's until it is published: dropped before that, its file goes with it. A write or sync that fails for
+another reason than space is remembered all the same ([`Output::failure`]): the device is not to be trusted with more.
 */
 
 use crate::cache::Cache;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::io::IoRef;
+use crate::io::sync::Mutex;
 use crate::model::IndexChoice;
 use crate::run::{self, Layout, Run, RunMeta, RunOptions, RunSchema, RunWriter};
 use crate::scan::merge::RowStream;
@@ -26,6 +28,7 @@ pub(crate) struct Output {
     run_bytes_max: u64,
     next_run: AtomicU64,
     written: AtomicU64,
+    failure: Mutex<Option<String>>,
 }
 
 /// How runs are written.
@@ -49,7 +52,7 @@ impl Output {
         next_run: u64,
     ) -> Self {
         let (next_run, written) = (AtomicU64::new(next_run), AtomicU64::new(0));
-        Output { io, dir, cache, index, run_bytes_max, next_run, written }
+        Output { io, dir, cache, index, run_bytes_max, next_run, written, failure: Mutex::new(None) }
     }
 
     /// The next run's number.
@@ -60,6 +63,19 @@ impl Output {
     /// Bytes of all runs written so far.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// The first write or sync of a run that failed.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    fn noted<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.inspect_err(|error| {
+            if error.kind() == ErrorKind::Io {
+                self.failure.lock().get_or_insert_with(|| error.to_string());
+            }
+        })
     }
 
     /// A run that the manifest names.
@@ -85,9 +101,9 @@ impl Output {
         while let Some(batch) = stream.next()? {
             let mut open = match writer.take() {
                 Some(open) => open,
-                None => self.create(schema, shape)?,
+                None => self.noted(self.create(schema, shape))?,
             };
-            open.write(&batch)?;
+            self.noted(open.write(&batch))?;
             if open.bytes() >= self.run_bytes_max {
                 runs.push(self.finish(open, shape)?);
             } else {
@@ -113,7 +129,7 @@ impl Output {
     }
 
     fn finish(&self, writer: RunWriter, shape: Shape) -> Result<Arc<RunRef>> {
-        let meta = writer.finish()?;
+        let meta = self.noted(writer.finish())?;
         self.written.fetch_add(meta.bytes, Ordering::Relaxed);
         self.open_as(meta, shape.level, shape.fixed_seq, true)
     }

@@ -181,7 +181,7 @@ fn flush(store: &Store, id: StorageId, storage: &Storage, mem: &Arc<Mem>) -> Res
     store.publish_runs(runs.iter(), edit, &[(id, Arc::clone(&storage.shared))])?;
     store.replace_mem(id, mem, &runs);
     store.counters.flushes.fetch_add(1, Ordering::Relaxed);
-    store.log()?.release_before(released)
+    store.log()?.release_before(released).map_err(|error| store.poison(error))
 }
 
 /// Does what the policy asks for, until it asks for nothing.

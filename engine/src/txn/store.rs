@@ -238,7 +238,7 @@ impl Store {
     /// Refuses writes to a store that takes none.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.log()?;
-        if let Some(cause) = self.poison.lock().as_ref() {
+        if let Some(cause) = self.cause() {
             let message = format!("an earlier write failed ({cause}); the database must be reopened to take writes");
             return Err(Error::new(ErrorKind::Poisoned, message));
         }
@@ -257,7 +257,13 @@ impl Store {
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {
-        self.poison.lock().is_some()
+        self.cause().is_some()
+    }
+
+    /// Which write or sync failed, if one did.
+    fn cause(&self) -> Option<String> {
+        let own = self.poison.lock().clone();
+        own.or_else(|| self.output.failure())
     }
 
     /// Closes the log. Later writes are refused.
