@@ -29,6 +29,7 @@ use std::sync::Arc;
 /// The memtable's rows as runs of the first level. `oldest`: there is nothing that a tombstone could hide.
 pub(crate) fn flush(output: &Output, schema: &RunSchema, mem: &Mem, oldest: bool) -> Result<Vec<Arc<RunRef>>> {
     let columns = Columns { projection: schema.columns.clone(), reverse: false };
+    let oldest = oldest || mutant!(TombstoneDroppedEarly);
     let mut rows = MemStream::new(mem, &KeyRange::all(), Seq::MAX, &columns, oldest);
     let shape = Shape { layout: Layout::Row, level: 0, fixed_seq: None, threads: 0 };
     output.write(schema, &mut rows, shape)

@@ -266,7 +266,7 @@ pub trait File: Send + Sync + Debug {
     fn read_at(&self, offset: u64, len: usize) -> Result<Buffer> {
         let len = bounded_read(self, offset, len)?;
         let mut buffer = read_once(self, offset, Buffer::zeroed(len))?;
-        while !buffer.is_empty() && buffer.len() < len {
+        while !buffer.is_empty() && buffer.len() < len && !mutant!(ShortReadIgnored) {
             let rest = read_once(self, advance(self, offset, buffer.len())?, Buffer::zeroed(len - buffer.len()))?;
             if rest.is_empty() {
                 break;
@@ -290,7 +290,7 @@ pub trait File: Send + Sync + Debug {
     /// Writes all of `buffer` at `offset` and gives it back.
     fn write_all_at(&self, offset: u64, buffer: Buffer) -> Result<Buffer> {
         let (buffer, mut written) = write_once(self, offset, buffer)?;
-        while let Some(rest) = buffer.get(written..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = buffer.get(written..).filter(|rest| !rest.is_empty() && !mutant!(ShortWriteIgnored)) {
             let (_, more) = write_once(self, advance(self, offset, written)?, Buffer::from_slice(rest))?;
             written += more;
         }

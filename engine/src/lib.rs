@@ -27,6 +27,9 @@ Rooms, top to bottom; arrows point down only:
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap))]
 
+#[macro_use]
+mod mutants;
+
 pub mod cache;
 pub mod column;
 pub mod compaction;
@@ -47,3 +50,5 @@ pub mod types;
 pub mod wal;
 
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "mutants")]
+pub use mutants::Mutant;

@@ -144,7 +144,7 @@ impl Manifest {
     pub fn open(io: &IoRef, dir: &Path) -> Result<(Manifest, State)> {
         let current = read_current(io, dir)?;
         let contents = read_contents(io, dir, &current)?;
-        if !contents.sealed {
+        if !contents.sealed && !mutant!(RecoveredManifestNotHardened) {
             harden(io, dir, &current, &contents)?;
         }
         let manifest = Manifest {
@@ -249,7 +249,7 @@ impl Manifest {
         let end = log.end + length(bytes.len());
         let result = log.reserve(end).and_then(|()| {
             log.file.write_all_at(log.end, Buffer::from_slice(&bytes))?;
-            log.file.sync_data()
+            if mutant!(SkipManifestSync) { Ok(()) } else { log.file.sync_data() }
         });
         match result {
             Ok(()) => log.end = end,
@@ -296,8 +296,12 @@ impl Manifest {
         let mut log = Log { file, header_crc, end, space: 0, first_end: end };
         log.reserve(end)?;
         log.file.write_all_at(0, Buffer::from_slice(&bytes))?;
-        log.file.sync_all()?;
-        self.io.sync_dir(&self.dir)?;
+        if !mutant!(SkipNewManifestSync) {
+            log.file.sync_all()?;
+        }
+        if !mutant!(SkipManifestDirSync) {
+            self.io.sync_dir(&self.dir)?;
+        }
         Ok(log)
     }
 
@@ -363,13 +367,15 @@ fn write_current(io: &IoRef, dir: &Path, current: &Current) -> Result<PathBuf> {
     let file = io.open(&path, OpenMode::Create)?;
     file.set_len(0)?;
     file.write_all_at(0, Buffer::from_slice(current.encode().as_bytes()))?;
-    file.sync_all()?;
+    if !mutant!(SkipCurrentSync) {
+        file.sync_all()?;
+    }
     Ok(path)
 }
 
 fn publish_current(io: &IoRef, dir: &Path, temporary: &Path) -> Result<()> {
     io.rename(temporary, &dir.join(CURRENT))?;
-    io.sync_dir(dir)
+    if mutant!(SkipCurrentDirSync) { Ok(()) } else { io.sync_dir(dir) }
 }
 
 /// Makes durable what was read, whatever a failed sync may have left undone.

@@ -206,7 +206,9 @@ impl State {
     }
 
     fn poison(&mut self, error: &Error) {
-        self.poison.get_or_insert_with(|| error.to_string());
+        if !mutant!(LogPoisonForgotten) {
+            self.poison.get_or_insert_with(|| error.to_string());
+        }
     }
 
     fn has_room(&self, more: u64) -> bool {
@@ -484,7 +486,8 @@ impl Wal {
         while !stream.is_empty() {
             let taken = match &mut writer.active {
                 Some(active) if !active.is_full() => {
-                    active.write(writer.written, writer.synced, stream, &mut writer.buffer)?
+                    let watermark = if mutant!(WatermarkTooHigh) { writer.written } else { writer.synced };
+                    active.write(writer.written, watermark, stream, &mut writer.buffer)?
                 }
                 _ => {
                     self.begin_segment(writer)?;
@@ -500,7 +503,9 @@ impl Wal {
 
     /// Goes on in the next prepared segment. All before it is durable then.
     fn begin_segment(&self, writer: &mut Writer) -> Result<()> {
-        writer.sync()?;
+        if !mutant!(SegmentBegunUnsynced) {
+            writer.sync()?;
+        }
         let mut state = self.state.lock();
         let ready = state.ready.pop_front().ok_or_else(|| Error::internal("the log has no segment prepared"))?;
         state.segments.push_back((ready.path.clone(), writer.written));
@@ -579,7 +584,7 @@ impl Wal {
 
 impl Writer {
     fn sync(&mut self) -> Result<()> {
-        if let Some(active) = self.active.as_ref().filter(|_| self.synced < self.written) {
+        if let Some(active) = self.active.as_ref().filter(|_| self.synced < self.written && !mutant!(SkipLogSync)) {
             active.sync()?;
         }
         self.synced = self.written;
@@ -656,7 +661,7 @@ fn frame_bytes_at_most(bytes: usize) -> u64 {
 
 /// After recovery: makes durable what was handed out, and removes what nothing needs.
 fn settle(io: &IoRef, dir: &Path, outcome: &Outcome) -> Result<()> {
-    if let Some((path, from, to)) = &outcome.unproved {
+    if let Some((path, from, to)) = outcome.unproved.as_ref().filter(|_| !mutant!(RecoveredLogNotHardened)) {
         let file = io.open(path, OpenMode::ReadWrite)?;
         write_again(file.as_ref(), *from, *to)?;
         file.sync_all()?;

@@ -362,8 +362,12 @@ impl RunWriter {
             return Err(Error::internal("a tile of a run was lost"));
         }
         let (bytes, trailer) = self.write_end(&plan)?;
-        self.out.file.sync_all()?;
-        self.io.sync_dir(&self.dir)?;
+        if !mutant!(SkipRunSync) {
+            self.out.file.sync_all()?;
+        }
+        if !mutant!(SkipRunDirSync) {
+            self.io.sync_dir(&self.dir)?;
+        }
         self.finished = true;
         let (min_seq, max_seq) = self.seqs.unwrap_or_default();
         Ok(RunMeta {

@@ -74,7 +74,7 @@ impl TableWrites {
 
     /// Checks them against what was committed since that moment.
     fn check_since(&self, tree: &Tree, since: Seq) -> Result<()> {
-        if self.storage.shared.last_commit() <= since {
+        if self.storage.shared.last_commit() <= since || mutant!(ConflictMissed) {
             return Ok(());
         }
         self.expects
@@ -137,7 +137,12 @@ impl Transaction {
         let checked_to = self.precheck(&store)?;
         let (seq, lsn) = self.append(&store, record, &deliveries, checked_to)?;
         drop(passes);
-        store.log()?.commit(lsn).map_err(|error| store.poison(error))?;
+        if mutant!(VisibleBeforeDurable) {
+            store.publish(seq);
+        }
+        if !mutant!(AcknowledgedBeforeDurable) {
+            store.log()?.commit(lsn).map_err(|error| store.poison(error))?;
+        }
         store.drop_storages(store.publish(seq))?;
         Ok(seq)
     }
@@ -222,7 +227,9 @@ impl Transaction {
         let catalog = self.next_catalog(&commits.catalog)?;
         runs.extend(self.system_runs(&store)?);
         let log = store.log()?;
-        log.sync_to(log.appended()).map_err(|error| store.poison(error))?;
+        if !mutant!(LoadBeforeLog) {
+            log.sync_to(log.appended()).map_err(|error| store.poison(error))?;
+        }
         let seq = commits.last_seq + 1;
         let published = self.place(&store, runs, seq);
         let edit = self.edit(&published, seq);

@@ -85,7 +85,12 @@ impl Snapshot {
     fn layers(&self, storage: StorageId) -> Vec<Layer> {
         let mut layers = self.own_layers(storage).to_vec();
         if let Some(storage) = self.view.trees.get(&storage) {
-            layers.extend(storage.tree.sources().map(|source| Layer { source, at: self.view.seq }));
+            layers.extend(
+                storage
+                    .tree
+                    .sources()
+                    .map(|source| Layer { source, at: self.view.seq + u64::from(mutant!(SnapshotOffByOne)) }),
+            );
         }
         layers.retain(|layer| match &layer.source {
             Source::Mem(mem) => !mem.table.is_empty(),

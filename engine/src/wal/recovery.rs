@@ -112,6 +112,9 @@ pub(super) fn replay(
     let mut pass = Pass::new(from, apply);
     let mut segments = VecDeque::from(needed);
     while let Some(mut segment) = segments.pop_front() {
+        if mutant!(ReplayStopsEarly) && !kept.is_empty() {
+            break;
+        }
         let limit = segments.iter().find_map(Found::start).unwrap_or(Lsn::MAX);
         match segment.header {
             None => {
@@ -187,7 +190,7 @@ impl<'a> Pass<'a> {
             let place = self.stopped.take().unwrap_or(Place { file: segment.path.clone(), offset: Some(0) });
             return Err(Error::corruption(sentence).at(place.file, place.offset));
         }
-        if header.fresh {
+        if header.fresh && !mutant!(CutTailRevived) {
             self.assembler.reset();
         }
         self.stopped = None;
@@ -255,6 +258,7 @@ impl<'a> Pass<'a> {
             if let Some(read) = segment.reader.frame(at)?
                 && read.frame.offset == at
                 && read.frame.watermark > self.needed_from()
+                && !mutant!(WatermarkIgnored)
                 && header.is_none_or(|header| {
                     read.frame.epoch == header.epoch && read.frame.database_id == header.database_id
                 })

@@ -33,7 +33,9 @@ impl Ready {
             let file = io.open(&path, OpenMode::CreateNew)?;
             file.allocate(bytes)?;
             file.sync_all()?;
-            io.sync_dir(dir)?;
+            if !mutant!(SkipSegmentDirSync) {
+                io.sync_dir(dir)?;
+            }
             Ok(file)
         };
         match prepare() {
