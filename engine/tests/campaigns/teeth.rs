@@ -1,0 +1,89 @@
+/*!
+Whether the campaigns have teeth: each seeded bug of the engine is switched on in turn, and a small form of the campaigns, in
+a process of its own, must fail. docs/testing.md has the list.
+
+    cargo test -p omendb-engine --features mutants --test campaigns teeth -- --nocapture
+*/
+
+use omendb_engine::Mutant;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// In the order in which they are tried.
+const CAMPAIGNS: [&str; 3] = ["crash", "fault", "simulation"];
+
+/// Longer than any small form takes. A bug that makes it hang is found, too.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Whether a small form of the campaign fails with this bug, and what it says.
+fn killed_by(campaign: &str, mutant: Option<Mutant>) -> Option<String> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([&format!("{campaign}::"), "--nocapture"]).stdin(Stdio::null()).stdout(Stdio::null());
+    command.env("OMENDB_CAMPAIGN_THREADS", "1").env("OMENDB_CRASH_STATES", "1").env("OMENDB_CRASH_SUBSETS", "6");
+    command.env("OMENDB_FAULT_EVERY", "3").env("OMENDB_SIM_SEEDS", "40");
+    command.env_remove("OMENDB_CRASH_REPLAY").env_remove("OMENDB_FAULT_REPLAY").env_remove("OMENDB_SIM_SEED");
+    match mutant {
+        Some(mutant) => command.env("OMENDB_MUTANT", format!("{mutant:?}")),
+        None => command.env_remove("OMENDB_MUTANT"),
+    };
+    let dir = std::env::temp_dir().join(format!("omendb-teeth-{}-{mutant:?}-{campaign}", std::process::id()));
+    let said = std::fs::File::create(&dir).unwrap();
+    let mut child = command.stderr(said).spawn().unwrap();
+    let began = Instant::now();
+    let success = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status.success();
+        }
+        if began.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            break false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let text = std::fs::read_to_string(&dir).unwrap_or_default();
+    std::fs::remove_file(&dir).unwrap();
+    let panic = format!("panicked at engine/tests/campaigns/{campaign}.rs");
+    let said = text.lines().skip_while(|line| !line.contains(&panic)).nth(1);
+    (!success).then(|| said.unwrap_or("it hangs or ends without a word").to_owned())
+}
+
+#[test]
+fn every_mutant_is_killed() {
+    if std::env::var("OMENDB_MUTANT").is_ok() {
+        return;
+    }
+    let only = std::env::var("OMENDB_TEETH").ok();
+    let mutants: Vec<Mutant> = Mutant::ALL
+        .iter()
+        .copied()
+        .filter(|mutant| only.as_ref().is_none_or(|name| *name == format!("{mutant:?}")))
+        .collect();
+    for campaign in CAMPAIGNS {
+        assert_eq!(killed_by(campaign, None), None, "without any bug");
+    }
+    let (next, survivors) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..crate::setting("OMENDB_CAMPAIGN_THREADS", 2) {
+            scope.spawn(|| {
+                while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let killer = CAMPAIGNS.iter().find_map(|name| Some((name, killed_by(name, Some(*mutant))?)));
+                    match killer {
+                        Some((campaign, what)) => {
+                            writeln!(std::io::stderr(), "{mutant:?}: killed by {campaign}: {what}").unwrap();
+                        }
+                        None => {
+                            writeln!(std::io::stderr(), "{mutant:?}: survived").unwrap();
+                            survivors.lock().unwrap().push(*mutant);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let survivors = survivors.into_inner().unwrap();
+    assert!(survivors.is_empty(), "{survivors:?} survived");
+}
