@@ -80,7 +80,7 @@ impl Options {
             memory_bytes: 1 << 30,
             log_segment_bytes: 64 << 20,
             run_bytes: 1 << 30,
-            manifest_bytes: 4 << 20,
+            manifest_bytes: crate::manifest::EDITS_BYTES_MIN,
             index: IndexChoice::Auto,
             threads: io::thread::parallelism(),
             background: true,

@@ -9,8 +9,14 @@ Which runs make up which tree: an append-only log of edits, small and synced at 
     omendb 1 manifest-00000007 3f2a…(database id, 32 hex digits) 8e12c0aa
 ```
 
-`manifest-<number>` is a header and edits, each at a multiple of 8 bytes; the first one is the whole state. Numbers are
-little-endian. Space behind the last edit is zero.
+`manifest-<number>` is a header and edits, each at a multiple of 8 bytes and with a seal behind it, at the next multiple
+of 4,096. The first edit is the whole state. Numbers are little-endian. What lies between and behind is zero. The file has
+its full length from the beginning.
+
+```text
+    header │ edit │ zeros │ seal │ edit │ zeros │ seal │ … │ zeros
+                          4,096 × n             4,096 × m
+```
 
 ```text
     header, 64 bytes                               edit
@@ -19,14 +25,15 @@ little-endian. Space behind the last edit is zero.
     12  u32  format version                         8  u64  offset of this edit in the file
     16 [16]  database id                           16  u32  bytes of the fields
     32  u64  number of this file                   20  u32  CRC of the file's header
-    40       zeros                                 24       fields, filled up to 8 bytes with zeros
+    40  u64  bytes of this file                    24       fields, filled up to 8 bytes with zeros
+    48       zeros
 
     fields: a tag byte and                  1  storage u64, level u8, 0 or 1 and fixed seq u64, RunMeta
      2  removed run u64                     3  moved run u64, level u8         4  dropped storage u64
      5  next run id u64                     6  last seq u64                    7  log released to u64
      8  storage u64, next row id u64        9  storage u64, hash [32], source, options, rows u64, micros i64
     10  storage u64, flushed seq u64
-    RunMeta, source and options are a length u32 and bytes. No fields: a seal, written by a clean close.
+    RunMeta, source and options are a length u32 and bytes. A seal is an edit without fields: 24 bytes.
 ```
 
 # What it promises
@@ -36,10 +43,13 @@ little-endian. Space behind the last edit is zero.
   does one after enough edits have gathered. What a crash left at an old file's end is never written over or revived.
 - Publication: the new file, its sync, its directory's sync; then `CURRENT` under another name, its sync, the rename, and
   the directory's sync. At every moment `CURRENT` names a complete file. Older files go last.
-- *A torn last edit is cut; damage before it is an error* with file and offset. An edit that was once valid proves
-  damage to all before it; a clean close appends a seal, which proves the last edit too.
-- *What an open read is durable.* If the file has no seal, it and `CURRENT` are written once more and synced: a failed sync
-  may have left bytes in the system's memory that the device lacks, and callers remove files on the manifest's word.
+- *A torn edit is cut; damage is an error* with file and offset. An edit is synced before its seal is written, and
+  acknowledged after its seal was synced: so an edit that was acknowledged has a seal behind it, in another block, which
+  proves damage to it and to all before. The length in the header tells a file that was cut short. So no damage to one
+  block is mistaken for a crash.
+- *What an open read is durable.* If the last edit has no seal, file and `CURRENT` are written once more, synced, and
+  sealed: a failed sync may have left bytes in the system's memory that the device lacks, and callers remove files on the
+  manifest's word.
 - A full disk leaves everything as it was (`DiskFull`): space is there before an edit is written. Any other failed
   write or sync poisons the manifest: whether the edit counts is decided when it is opened again, so no file that either
   outcome needs may be removed.
@@ -68,12 +78,9 @@ const CURRENT_TEMPORARY: &str = "CURRENT.tmp";
 /// Bytes of `CURRENT` at most; it has about 80.
 const CURRENT_BYTES_MAX: usize = 4096;
 
-/// Bytes of edits behind the first one, from which on the next edit begins a new file, unless the state is larger or
-/// [`Manifest::limit_edits`] says otherwise.
-const EDITS_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// Steps in which a file's space is taken.
-const SPACE_BYTES: u64 = 64 * 1024;
+/// Bytes that a file has behind its first edit at least; as many as that edit where it is larger, and other than these where
+/// [`Manifest::limit_edits`] says so. When they are used up, the next edit begins a new file.
+pub const EDITS_BYTES_MIN: u64 = 64 * 1024;
 
 /// How often a reader process tries again when a writer was faster.
 const READ_ATTEMPTS_MAX: usize = 20;
@@ -89,8 +96,8 @@ pub struct Manifest {
     next_number: u64,
     /// The file that this writer began, if it did yet.
     log: Option<Log>,
-    /// Bytes of edits behind a file's first one, from which on the next edit begins a new file.
-    edits_bytes_max: u64,
+    /// Bytes that a file has behind its first edit at least.
+    edits_bytes: u64,
     /// Why it takes no more edits.
     poison: Option<String>,
 }
@@ -102,10 +109,8 @@ struct Log {
     header_crc: u32,
     /// Where the next edit goes.
     end: u64,
-    /// Bytes the file has space for.
+    /// Bytes the file has, all of them written once.
     space: u64,
-    /// The end of the first edit.
-    first_end: u64,
 }
 
 impl Manifest {
@@ -130,7 +135,7 @@ impl Manifest {
             state: State::default(),
             next_number: next_number(io, dir)?,
             log: None,
-            edits_bytes_max: EDITS_BYTES_MAX,
+            edits_bytes: EDITS_BYTES_MIN,
             poison: None,
         };
         manifest.publish(&State::default())?;
@@ -154,7 +159,7 @@ impl Manifest {
             state: contents.state.clone(),
             next_number: next_number(io, dir)?,
             log: None,
-            edits_bytes_max: EDITS_BYTES_MAX,
+            edits_bytes: EDITS_BYTES_MIN,
             poison: None,
         };
         Ok((manifest, contents.state))
@@ -176,9 +181,9 @@ impl Manifest {
         }
     }
 
-    /// Bytes of edits that gather in a file before the next one is begun, unless the state is larger; else 4 MiB.
+    /// Bytes of edits for which a file begun from now on has space, if its first edit is not larger; else 64 KiB.
     pub fn limit_edits(&mut self, bytes: u64) {
-        self.edits_bytes_max = bytes;
+        self.edits_bytes = bytes;
     }
 
     /// The database's id.
@@ -202,25 +207,20 @@ impl Manifest {
             return Ok(());
         }
         self.state.check(&edit)?;
-        let full = |log: &Log| log.end - log.first_end > self.edits_bytes_max.max(log.first_end);
-        if self.log.as_ref().is_none_or(full) {
-            let mut state = self.state.clone();
-            state.apply(edit)?;
-            self.publish(&state)?;
-            self.state = state;
-            return Ok(());
+        if self.append(&edit)? {
+            return self.state.apply(edit);
         }
-        self.append(&edit)?;
-        self.state.apply(edit)
+        let mut state = self.state.clone();
+        state.apply(edit)?;
+        self.publish(&state)?;
+        self.state = state;
+        Ok(())
     }
 
-    /// Seals the file: a later open can tell damage to its last edit from a torn one. Further edits go to a new file.
+    /// Ends the file: every edit has its seal, so there is nothing to write. Further edits go to a new file.
     pub fn close(&mut self) -> Result<()> {
         self.usable()?;
-        if self.log.is_some() {
-            self.append(&Edit::default())?;
-            self.log = None;
-        }
+        self.log = None;
         Ok(())
     }
 
@@ -242,22 +242,17 @@ impl Manifest {
         result
     }
 
-    /// Writes an edit to the file that this writer began.
-    fn append(&mut self, edit: &Edit) -> Result<()> {
-        let Some(log) = &mut self.log else { return Err(Error::internal("the manifest has no file to append to")) };
+    /// Writes an edit to the file that this writer began, and then its seal; false where there is no such file or no space
+    /// in it, and nothing was written.
+    fn append(&mut self, edit: &Edit) -> Result<bool> {
+        let Some(log) = &mut self.log else { return Ok(false) };
         let bytes = file::encode_edit(edit, log.end, log.header_crc)?;
-        let end = log.end + length(bytes.len());
-        let result = log.reserve(end).and_then(|()| {
-            log.file.write_all_at(log.end, Buffer::from_slice(&bytes))?;
-            if mutant!(SkipManifestSync) { Ok(()) } else { log.file.sync_data() }
-        });
-        match result {
-            Ok(()) => log.end = end,
-            // Space was not to be had, and the edit was not begun.
-            Err(error) if error.kind() == ErrorKind::DiskFull && log.space < end => return Err(error),
-            Err(error) => return self.poisoned(Err(error)),
+        let edit_end = log.end + length(bytes.len());
+        if file::seal_end(edit_end) > log.space {
+            return Ok(false);
         }
-        Ok(())
+        let written = log.write(log.end, &bytes).and_then(|()| log.seal(edit_end));
+        self.poisoned(written).map(|()| true)
     }
 
     /// Begins a new file with the whole of `state` and makes it the live one.
@@ -268,8 +263,8 @@ impl Manifest {
         let begun = self.begin(&path, number, state);
         let current = Current { database_id: self.database_id, number };
         match begun.and_then(|log| Ok((write_current(&self.io, &self.dir, &current)?, log))) {
-            Ok((temporary, log)) => {
-                let published = publish_current(&self.io, &self.dir, &temporary);
+            Ok((temporary, mut log)) => {
+                let published = publish_current(&self.io, &self.dir, &temporary).and_then(|()| log.seal(log.end));
                 self.poisoned(published)?;
                 self.log = Some(log);
                 self.remove_others(number);
@@ -286,15 +281,21 @@ impl Manifest {
         }
     }
 
-    /// Writes a new file, durably.
+    /// Writes a new file, durably, but for the seal: that says that `CURRENT` names the file.
     fn begin(&self, path: &Path, number: u64, state: &State) -> Result<Log> {
-        let (mut bytes, header_crc) = Header { database_id: self.database_id, number }.encode();
-        let first = file::encode_edit(&state.as_edit(), length(bytes.len()), header_crc)?;
-        bytes.extend_from_slice(&first);
-        let end = length(bytes.len());
+        let first = file::encode_edit(&state.as_edit(), length(file::HEADER_BYTES), 0)?;
+        let first_end = length(file::HEADER_BYTES + first.len());
+        let space = file::seal_end(first_end) + self.edits_bytes.max(first_end);
+        let space = space.next_multiple_of(file::BLOCK).min(length(FILE_BYTES_MAX));
+        if file::seal_end(first_end) > space {
+            return Err(Error::new(ErrorKind::LimitExceeded, "the manifest's state is larger than its file can be"));
+        }
+        let header = Header { database_id: self.database_id, number, bytes: space };
+        let (mut bytes, header_crc) = header.encode();
+        bytes.extend_from_slice(&file::encode_edit(&state.as_edit(), length(file::HEADER_BYTES), header_crc)?);
         let file = self.io.open(path, OpenMode::CreateNew)?;
-        let mut log = Log { file, header_crc, end, space: 0, first_end: end };
-        log.reserve(end)?;
+        let log = Log { file, header_crc, end: length(bytes.len()), space: header.bytes };
+        log.file.allocate(log.space)?;
         log.file.write_all_at(0, Buffer::from_slice(&bytes))?;
         if !mutant!(SkipNewManifestSync) {
             log.file.sync_all()?;
@@ -316,14 +317,17 @@ impl Manifest {
 }
 
 impl Log {
-    /// Takes the space for the file's bytes up to `end`, so that writing them can't lack it.
-    fn reserve(&mut self, end: u64) -> Result<()> {
-        if end > self.space {
-            let space = end.next_multiple_of(SPACE_BYTES);
-            self.file.allocate(space)?;
-            self.file.sync_all()?;
-            self.space = space;
-        }
+    /// Writes, durably.
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.file.write_all_at(offset, Buffer::from_slice(bytes))?;
+        if mutant!(SkipManifestSync) { Ok(()) } else { self.file.sync_data() }
+    }
+
+    /// Writes the seal of the edit that ends at `edit_end`, which is durable, and counts both in.
+    fn seal(&mut self, edit_end: u64) -> Result<()> {
+        let at = file::seal_offset(edit_end);
+        self.write(at, &file::encode_edit(&Edit::default(), at, self.header_crc)?)?;
+        self.end = file::seal_end(edit_end);
         Ok(())
     }
 }
@@ -344,8 +348,13 @@ fn read_current(io: &IoRef, dir: &Path) -> Result<Current> {
     Current::decode(&bytes).map_err(|error| error.at(path, None))
 }
 
+/// The file that `CURRENT` names.
+fn file_of(dir: &Path, current: &Current) -> PathBuf {
+    dir.join(file::file_name(current.number))
+}
+
 fn read_contents(io: &IoRef, dir: &Path, current: &Current) -> Result<Contents> {
-    let path = dir.join(file::file_name(current.number));
+    let path = file_of(dir, current);
     let file = io.open(&path, OpenMode::Read)?;
     let len = usize::try_from(file.len()?).unwrap_or(usize::MAX);
     if len > FILE_BYTES_MAX {
@@ -354,8 +363,7 @@ fn read_contents(io: &IoRef, dir: &Path, current: &Current) -> Result<Contents> 
     }
     let bytes = file.read_at(0, len)?;
     let contents = file::read(&bytes).map_err(|(error, offset)| error.at(&path, length(offset)))?;
-    let expected = Header { database_id: current.database_id, number: current.number };
-    if contents.header != expected {
+    if (contents.header.database_id, contents.header.number) != (current.database_id, current.number) {
         return Err(Error::corruption("the manifest is not the one that CURRENT names").at(path, 0));
     }
     Ok(contents)
@@ -378,18 +386,20 @@ fn publish_current(io: &IoRef, dir: &Path, temporary: &Path) -> Result<()> {
     if mutant!(SkipCurrentDirSync) { Ok(()) } else { io.sync_dir(dir) }
 }
 
-/// Makes durable what was read, whatever a failed sync may have left undone.
+/// Makes durable what was read, whatever a failed sync may have left undone, and seals it.
 fn harden(io: &IoRef, dir: &Path, current: &Current, contents: &Contents) -> Result<()> {
-    let file = io.open(&dir.join(file::file_name(current.number)), OpenMode::ReadWrite)?;
+    let file = io.open(&file_of(dir, current), OpenMode::ReadWrite)?;
     let bytes = file.read_exact_at(0, contents.end)?;
     file.write_all_at(0, bytes)?;
     file.sync_all()?;
     match write_current(io, dir, current) {
-        Ok(temporary) => publish_current(io, dir, &temporary),
+        Ok(temporary) => publish_current(io, dir, &temporary)?,
         // A full disk must not keep a database from being read. Nothing can be published on it either.
-        Err(error) if error.kind() == ErrorKind::DiskFull => io.sync_dir(dir),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == ErrorKind::DiskFull => io.sync_dir(dir)?,
+        Err(error) => return Err(error),
     }
+    let (header_crc, space) = (contents.header_crc, contents.header.bytes);
+    Log { file, header_crc, end: 0, space }.seal(length(contents.end))
 }
 
 /// A length in memory as one in a file.

@@ -12,11 +12,26 @@ pub(super) const FORMAT_VERSION: u32 = 1;
 /// Bytes of a manifest file at most: the state of a million runs with long keys.
 pub(super) const FILE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
-const HEADER_BYTES: usize = 64;
+pub(super) const HEADER_BYTES: usize = 64;
 const HEADER_MAGIC: [u8; 8] = *b"OMENMANI";
 const EDIT_HEADER_BYTES: usize = 24;
 const EDIT_MAGIC: [u8; 4] = *b"OMED";
 const ALIGN: usize = 8;
+
+/// An edit's seal lies at a multiple of this, so that no damage to one block takes both.
+pub(super) const BLOCK: u64 = 4096;
+const BLOCK_BYTES: usize = 4096;
+
+/// Where the seal of an edit that ends at `edit_end` lies.
+pub(super) fn seal_offset(edit_end: u64) -> u64 {
+    edit_end.next_multiple_of(BLOCK)
+}
+
+/// Where it ends, and the next edit begins.
+pub(super) fn seal_end(edit_end: u64) -> u64 {
+    const SEAL_BYTES: u64 = 24;
+    seal_offset(edit_end) + SEAL_BYTES
+}
 
 /// What a manifest file says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +39,8 @@ pub(super) struct Header {
     pub(super) database_id: [u8; 16],
     /// The number in its name.
     pub(super) number: u64,
+    /// Bytes that the file has, from when it was begun.
+    pub(super) bytes: u64,
 }
 
 impl Header {
@@ -34,6 +51,7 @@ impl Header {
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         out.extend_from_slice(&self.database_id);
         out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.bytes.to_le_bytes());
         out.resize(HEADER_BYTES, 0);
         let crc = finish(&mut out);
         (out, crc)
@@ -48,6 +66,7 @@ impl Header {
         let header = Header {
             database_id: field(bytes, 16).unwrap_or_default(),
             number: field(bytes, 32).map_or(0, u64::from_le_bytes),
+            bytes: field(bytes, 40).map_or(0, u64::from_le_bytes),
         };
         Ok((header, crc))
     }
@@ -80,10 +99,13 @@ pub(super) fn encode_edit(edit: &Edit, offset: u64, header_crc: u32) -> Result<V
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) header: Header,
+    pub(super) header_crc: u32,
     pub(super) state: State,
+    /// Edits, the first one among them.
+    pub(super) edits: u64,
     /// Bytes that count.
     pub(super) end: usize,
-    /// Whether the last edit is a seal: its writer closed the file, so nothing behind it was ever begun.
+    /// Whether the last edit has its seal: it was durable, and nothing behind was acknowledged.
     pub(super) sealed: bool,
 }
 
@@ -92,23 +114,45 @@ pub(super) struct Contents {
 /// # Errors
 /// `Corruption`, placed at its offset by the caller through the second part; `NewerFormat`.
 pub(super) fn read(file: &[u8]) -> Result<Contents, (Error, usize)> {
-    let (header, crc) = Header::decode(file).map_err(|error| (error, 0))?;
-    let mut contents = Contents { header, state: State::default(), end: HEADER_BYTES, sealed: false };
-    while let Some((payload, size)) = edit_at(file, contents.end, crc) {
+    let (header, header_crc) = Header::decode(file).map_err(|error| (error, 0))?;
+    if u64::try_from(file.len()).ok() != Some(header.bytes) {
+        let sentence = format!("the manifest has {} bytes, and was written with {}", file.len(), header.bytes);
+        return Err((Error::corruption(sentence), file.len()));
+    }
+    let mut contents = Contents { header, header_crc, state: State::default(), edits: 0, end: HEADER_BYTES, sealed: false };
+    while let Some((payload, size)) = edit_at(file, contents.end, header_crc) {
         let payload = file.get(payload).unwrap_or_default();
-        contents.sealed = payload.is_empty();
         let applied = Edit::decode(payload).and_then(|edit| contents.state.apply(edit));
         applied.map_err(|error| (as_damage(error), contents.end))?;
+        contents.edits += 1;
         contents.end += size;
+        contents.sealed = contents.take_seal(file);
+        if !contents.sealed {
+            break;
+        }
     }
-    if contents.end == HEADER_BYTES {
+    if contents.edits == 0 {
         return Err((Error::corruption("the manifest's first edit is damaged"), HEADER_BYTES));
     }
-    match find_edit(file, contents.end + ALIGN, crc) {
+    match find_edit(file, contents.end + ALIGN, header_crc) {
         None => Ok(contents),
         Some(later) => {
             let sentence = format!("the manifest is damaged: the edit here does not hold, one at offset {later} does");
             Err((Error::corruption(sentence), contents.end))
+        }
+    }
+}
+
+impl Contents {
+    /// Goes on behind the seal of the edit that was read last, if it has one.
+    fn take_seal(&mut self, file: &[u8]) -> bool {
+        let at = self.end.next_multiple_of(BLOCK_BYTES);
+        match edit_at(file, at, self.header_crc) {
+            Some((payload, size)) if payload.is_empty() => {
+                self.end = at + size;
+                true
+            }
+            _ => false,
         }
     }
 }

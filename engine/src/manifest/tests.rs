@@ -83,7 +83,7 @@ fn disk_of(files: &BTreeMap<String, Vec<u8>>) -> IoRef {
     io
 }
 
-/// The one manifest file: its name, and the offsets of its edits with the end last.
+/// The one manifest file: its name, and where its edits and their seals begin, by turns, with the end last.
 fn live(files: &BTreeMap<String, Vec<u8>>) -> (String, Vec<usize>) {
     let (name, bytes) = files.iter().find(|(name, _)| file::number_of(name).is_some()).unwrap();
     let crc = u32::from_le_bytes(bytes[..4].try_into().unwrap());
@@ -93,7 +93,9 @@ fn live(files: &BTreeMap<String, Vec<u8>>) -> (String, Vec<usize>) {
         let Some(header) = bytes.get(at..at + 24).filter(|header| header[4..8] == *b"OMED") else { break };
         assert_eq!(header[20..24], crc.to_le_bytes());
         let len = u32::from_le_bytes(header[16..20].try_into().unwrap()) as usize;
-        offsets.push(at + (24 + len).next_multiple_of(8));
+        assert_eq!(len == 0, offsets.len() % 2 == 0, "a seal follows each edit, and an edit each seal");
+        let end = at + (24 + len).next_multiple_of(8);
+        offsets.push(if len == 0 { end } else { end.next_multiple_of(4096) });
     }
     (name.clone(), offsets)
 }
@@ -280,56 +282,99 @@ fn check_opens(io: &IoRef, expect: &State, what: &str) {
 }
 
 #[test]
-fn a_manifest_cut_in_its_last_edit_loses_that_edit_and_cut_before_is_damaged() {
-    let (mut files, states) = killed();
+fn a_manifest_cut_short_anywhere_is_damaged() {
+    let (mut files, _) = killed();
     let (name, offsets) = live(&files);
     let whole = files[&name].clone();
-    for len in 0..*offsets.last().unwrap() + 50 {
+    for len in (0..offsets[offsets.len() - 1] + 50).chain([whole.len() - 4096, whole.len() - 1]) {
         files.insert(name.clone(), whole[..len].to_vec());
-        let io = disk_of(&files);
-        match offsets.iter().filter(|offset| **offset <= len).count() {
-            0 | 1 => assert_eq!(Manifest::open(&io, dir()).unwrap_err().kind(), ErrorKind::Corruption),
-            edits => check_opens(&io, &states[edits - 2], &format!("cut to {len}")),
-        }
+        assert_eq!(Manifest::open(&disk_of(&files), dir()).unwrap_err().kind(), ErrorKind::Corruption, "cut to {len}");
     }
+    files.insert(name.clone(), [whole.as_slice(), &[0; 100]].concat());
+    assert_eq!(Manifest::open(&disk_of(&files), dir()).unwrap_err().kind(), ErrorKind::Corruption);
 }
 
 #[test]
-fn a_flipped_bit_is_damage_before_the_last_edit_and_a_torn_edit_in_it() {
+fn a_flipped_bit_is_damage_in_an_edit_and_harmless_in_the_last_seal_and_between() {
     let (files, states) = killed();
     let (name, offsets) = live(&files);
-    let [.., last, end] = offsets[..] else { panic!() };
+    let [.., last_seal, end] = offsets[..] else { panic!() };
+    let whole = files[&name].clone();
     for at in 0..end + 100 {
         let mut damaged = files.clone();
         damaged.get_mut(&name).unwrap()[at] ^= 1 << (at % 8);
         let io = disk_of(&damaged);
-        if at < last {
+        let place = offsets.iter().rposition(|offset| *offset <= at);
+        let part = place.map_or(0, |place| offsets[place]);
+        // An edit's bytes, or a seal's; behind them zeros.
+        let used = place.is_none_or(|place| {
+            let len = u32::from_le_bytes(whole[part + 16..part + 20].try_into().unwrap()) as usize;
+            place + 1 < offsets.len() && at < part + (24 + len).next_multiple_of(8)
+        });
+        if used && at < last_seal {
             let error = Manifest::open(&io, dir()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corruption, "byte {at}");
             let place = error.place().unwrap();
-            let edit = offsets.iter().rfind(|offset| **offset <= at).map_or(0, |offset| *offset as u64);
-            assert_eq!((place.file.clone(), place.offset), (dir().join(&name), Some(edit)), "byte {at}");
+            assert_eq!(place.file, dir().join(&name));
+            // What can't be read ends where it begins; a seal that does not hold leaves its edit's end.
+            assert!(place.offset.unwrap() <= at as u64 && place.offset.unwrap() + 4096 > part as u64, "byte {at}");
             assert!(Manifest::open_read_only(&io, dir()).is_err());
         } else {
-            check_opens(&io, &states[if at < end { 2 } else { 3 }], &format!("byte {at}"));
+            check_opens(&io, &states[3], &format!("byte {at}"));
         }
     }
 }
 
 #[test]
-fn a_seal_proves_the_last_edit_too() {
+fn a_torn_edit_is_cut_and_one_without_its_seal_counts_and_gets_it() {
+    let (before, states) = killed();
+    let io = disk_of(&before);
+    let (name, offsets) = live(&before);
+    let end = offsets[offsets.len() - 1];
+    // As a writer goes on that has begun the file itself.
+    let mut manifest = Manifest::open(&io, dir()).unwrap().0;
+    let header_crc = u32::from_le_bytes(before[&name][..4].try_into().unwrap());
+    let edit = file::encode_edit(&add(4), end as u64, header_crc).unwrap();
+    let mut state = states[3].clone();
+    state.apply(add(4)).unwrap();
+    for written in 0..=edit.len() {
+        let mut torn = before.clone();
+        torn.get_mut(&name).unwrap()[end..end + written].copy_from_slice(&edit[..written]);
+        let io = disk_of(&torn);
+        // The filling behind an edit is zeros, written or not.
+        let whole = edit[written..].iter().all(|byte| *byte == 0);
+        check_opens(&io, if whole { &state } else { &states[3] }, &format!("{written} bytes"));
+        let io = disk_of(&torn);
+        open(&io);
+        assert_eq!(live(&files(&io)).1.len(), offsets.len() + if whole { 2 } else { 0 }, "{written} bytes");
+    }
+    manifest.close().unwrap();
+}
+
+#[test]
+fn no_damage_to_one_block_is_mistaken_for_a_crash() {
     let io = memory();
     let mut manifest = created(&io);
-    manifest.apply(add(1)).unwrap();
-    manifest.close().unwrap();
-    let files = files(&io);
-    let (name, offsets) = live(&files);
-    let [.., seal, _] = offsets[..] else { panic!() };
-    for at in 0..seal {
-        let mut damaged = files.clone();
-        damaged.get_mut(&name).unwrap()[at] ^= 1 << (at % 8);
-        let error = Manifest::open(&disk_of(&damaged), dir()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corruption, "byte {at}");
+    let mut versions = vec![files(&io)];
+    for id in 1..=4 {
+        manifest.apply(add(id)).unwrap();
+        versions.push(files(&io));
+    }
+    let now = versions.pop().unwrap();
+    let (name, _) = live(&now);
+    let zeros = vec![0; now[&name].len()];
+    let others = versions.iter().map(|files| &files[&name]).chain([&zeros]);
+    for other in others {
+        for block in [512, 4096] {
+            for at in (0..zeros.len()).step_by(block) {
+                let mut damaged = now.clone();
+                damaged.get_mut(&name).unwrap()[at..at + block].copy_from_slice(&other[at..at + block]);
+                match Manifest::open(&disk_of(&damaged), dir()) {
+                    Ok((_, state)) => assert_eq!(&state, manifest.state(), "block of {block} at {at}"),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Corruption),
+                }
+            }
+        }
     }
 }
 
@@ -406,7 +451,7 @@ fn a_full_disk_changes_nothing_and_poisons_nothing() {
     while manifest.apply(add(id)).inspect_err(|error| assert_eq!(error.kind(), ErrorKind::DiskFull)).is_ok() {
         id += 1;
     }
-    assert!(id > 100, "the space that was there was used");
+    assert!(id > 10, "the space that was there was used");
     let state = manifest.state().clone();
     // It opens on the full disk too.
     assert_eq!(open(&disk.crash(Survivors::AllLost).io()).state(), &state);

@@ -306,7 +306,7 @@ fn open(disk: &SimDisk, io: &IoRef, shared: &Shared) -> std::result::Result<Db, 
     let options = Options {
         memtable_bytes: shared.plan.memtable_bytes,
         sync: shared.plan.sync,
-        manifest_bytes: 1 << 10,
+        manifest_bytes: 20 << 10,
         ..workloads::options(io)
     };
     arm(disk, &shared.plan);

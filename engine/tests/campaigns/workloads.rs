@@ -94,7 +94,7 @@ pub(crate) fn options(io: &IoRef) -> Options {
         memtable_bytes: 4 << 10,
         log_segment_bytes: 16 << 10,
         run_bytes: 4 << 10,
-        manifest_bytes: 256,
+        manifest_bytes: 12 << 10,
         cache_bytes: 1 << 20,
         threads: 1,
         ..Options::memory()
