@@ -44,13 +44,13 @@ enum Found {
     Nothing,
 }
 
-/// Files that making a database leaves before the identity file is there.
+/// Files that making a database leaves before the identity file is there. A log and runs are not among them: they come
+/// later, so a directory that has them has lost its identity file, and they must not be taken for rubbish.
 fn is_unfinished(name: &str) -> bool {
     name == LOCK_FILE
         || name == identity::FILE_UNFINISHED
         || name.starts_with("CURRENT")
         || name.starts_with("manifest-")
-        || (name.starts_with("wal-") && name.ends_with(".log"))
 }
 
 fn look(io: &IoRef, dir: &Path) -> Result<Found> {

@@ -131,3 +131,20 @@ fn orphans_are_removed_by_a_writer() {
     Db::open(Options::dir(&path)).unwrap();
     assert!(!path.join("run-77.omen").exists());
 }
+
+#[test]
+fn a_database_that_lost_its_identity_file_is_not_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let db = Db::open(Options::dir(&path)).unwrap();
+    let t = create_kv(&db, "t");
+    put(&db, &t, &ints(&[(1, 1)]));
+    db.close().unwrap();
+    let identity = std::fs::read(path.join("OMENDB")).unwrap();
+    std::fs::remove_file(path.join("OMENDB")).unwrap();
+    let before = listing(&path);
+    assert_eq!(kind(Options::dir(&path)), ErrorKind::NotADatabase);
+    assert_eq!(listing(&path), before);
+    std::fs::write(path.join("OMENDB"), identity).unwrap();
+    assert_eq!(all(&Db::open(Options::dir(&path)).unwrap(), &t), ints(&[(1, 1)]));
+}
