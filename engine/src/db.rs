@@ -7,6 +7,7 @@ directory belongs to the database; `db/open.rs` lists the files.
 A database's background threads flush memtables, merge runs and look after the log. They stop when it is closed.
 */
 
+mod check;
 mod identity;
 mod open;
 mod recover;
@@ -17,6 +18,7 @@ pub use crate::manifest::LoadRecord;
 pub use crate::scan::{Row, Scan, ScanMetrics, ScanRequest};
 pub use crate::txn::{Expectation, Ingest, IngestReport, OnConflict, Snapshot, Transaction, WriteKind};
 pub use crate::wal::SyncMode;
+pub use check::{CheckReport, Note, Problem, check_directory};
 pub use identity::FORMAT_VERSION;
 pub use stats::{DbStats, RunStats, TableStats};
 
@@ -227,6 +229,15 @@ impl Db {
     /// The loads that the table remembers, oldest first.
     pub fn loads(&self, table: &TableDef) -> Result<Vec<LoadRecord>> {
         Ok(self.inner.store.loads(table.storage))
+    }
+
+    /// Reads everything from the files and reports what does not hold; see [`check_directory`]. Readers and writers go on
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// `Io` where the directory cannot be listed. Everything else is in the report.
+    pub fn check(&self) -> Result<CheckReport> {
+        check_directory(&self.inner.store.io, &self.inner.store.dir)
     }
 
     /// Flushes the log, writes its watermark, releases the lock, for all clones. Dropping the last clone does the same and

@@ -59,6 +59,7 @@ It knows no run's contents, and opens none.
 
 mod edit;
 mod file;
+mod inspect;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -69,11 +70,14 @@ pub use state::{Edit, LoadRecord, RunEntry, State, StorageState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{Buffer, File, IoRef, OpenMode};
 use file::{Contents, Current, FILE_BYTES_MAX, Header};
+pub(crate) use inspect::Inspection;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const CURRENT: &str = "CURRENT";
-const CURRENT_TEMPORARY: &str = "CURRENT.tmp";
+/// Names the live file.
+pub(crate) const CURRENT: &str = "CURRENT";
+/// Its name until it is complete.
+pub(crate) const CURRENT_TEMPORARY: &str = "CURRENT.tmp";
 
 /// Bytes of `CURRENT` at most; it has about 80.
 const CURRENT_BYTES_MAX: usize = 4096;
@@ -148,7 +152,7 @@ impl Manifest {
     /// `NotADatabase` without a `CURRENT`; `NewerFormat`; `Corruption` with file and offset.
     pub fn open(io: &IoRef, dir: &Path) -> Result<(Manifest, State)> {
         let current = read_current(io, dir)?;
-        let contents = read_contents(io, dir, &current)?;
+        let (contents, _) = read_contents(io, dir, &current)?;
         if !contents.sealed && !mutant!(RecoveredManifestNotHardened) {
             harden(io, dir, &current, &contents)?;
         }
@@ -171,7 +175,7 @@ impl Manifest {
         let mut attempts = READ_ATTEMPTS_MAX;
         loop {
             attempts -= 1;
-            let read = read_current(io, dir).and_then(|current| Ok((read_contents(io, dir, &current)?, current)));
+            let read = read_current(io, dir).and_then(|current| Ok((read_contents(io, dir, &current)?.0, current)));
             match read {
                 Ok((contents, current)) => return Ok((contents.state, current.database_id)),
                 // A file that is gone, or half an edit with another behind it: the writer was at work meanwhile.
@@ -332,6 +336,11 @@ impl Log {
     }
 }
 
+/// Whether a file of this name is a manifest, live or not.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    file::number_of(name).is_some()
+}
+
 /// One above the highest number that a manifest file has.
 fn next_number(io: &IoRef, dir: &Path) -> Result<u64> {
     let highest = io.list(dir)?.iter().filter_map(|entry| file::number_of(&entry.name)).max();
@@ -353,7 +362,7 @@ fn file_of(dir: &Path, current: &Current) -> PathBuf {
     dir.join(file::file_name(current.number))
 }
 
-fn read_contents(io: &IoRef, dir: &Path, current: &Current) -> Result<Contents> {
+fn read_contents(io: &IoRef, dir: &Path, current: &Current) -> Result<(Contents, Buffer)> {
     let path = file_of(dir, current);
     let file = io.open(&path, OpenMode::Read)?;
     let len = usize::try_from(file.len()?).unwrap_or(usize::MAX);
@@ -366,7 +375,7 @@ fn read_contents(io: &IoRef, dir: &Path, current: &Current) -> Result<Contents> 
     if (contents.header.database_id, contents.header.number) != (current.database_id, current.number) {
         return Err(Error::corruption("the manifest is not the one that CURRENT names").at(path, 0));
     }
-    Ok(contents)
+    Ok((contents, bytes))
 }
 
 /// Writes `CURRENT` under another name, durably but for its directory entry.

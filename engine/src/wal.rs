@@ -59,6 +59,7 @@ it knows the position.
 */
 
 mod frame;
+pub(crate) mod inspect;
 mod record;
 mod recovery;
 mod segment;
@@ -635,6 +636,11 @@ pub fn open_read_only(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether a file of this name is a segment of the log.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    segment::number_of(name).is_some()
 }
 
 /// Whether the error is that of a file which is not there any more.

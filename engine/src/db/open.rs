@@ -28,7 +28,7 @@ use crate::wal::{self, ReadOnly, Wal, WalOptions};
 use std::path::Path;
 use std::sync::Arc;
 
-const LOCK_FILE: &str = "LOCK";
+pub(super) const LOCK_FILE: &str = "LOCK";
 
 /// How often a reader begins again because a writer changed the database meanwhile.
 const READ_ATTEMPTS_MAX: usize = 20;

@@ -67,10 +67,15 @@ impl Replay {
 
     /// Takes the record that ends at `end`.
     pub(crate) fn take(&mut self, end: Lsn, bytes: &[u8]) -> Result<()> {
+        self.take_of(end, bytes, |_| true)
+    }
+
+    /// Takes of the record that ends at `end` the rows of those storages that are `wanted`.
+    pub(crate) fn take_of(&mut self, end: Lsn, bytes: &[u8], wanted: impl Fn(StorageId) -> bool) -> Result<()> {
         let start = std::mem::replace(&mut self.position, end);
         let record = record::decode(bytes)?;
         self.last_seq = self.last_seq.max(record.seq);
-        for operation in record.operations {
+        for operation in record.operations.into_iter().filter(|operation| wanted(operation.storage)) {
             let tail = self.tails.entry(operation.storage).or_default();
             tail.last_commit = tail.last_commit.max(record.seq);
             if record.seq <= tail.flushed {
@@ -110,7 +115,7 @@ pub(crate) fn recover(state: &manifest::State, mut replay: Replay, output: &Outp
     for table in system.all() {
         trees.insert(table.storage, storage(table, state, &mut replay, output)?);
     }
-    let (catalog, next_id) = load_catalog(&system, &trees, replay.last_seq)?;
+    let (catalog, next_id) = load_catalog(&trees, replay.last_seq)?;
     for table in catalog.tables() {
         trees.insert(table.storage, storage(table, state, &mut replay, output)?);
     }
@@ -167,8 +172,13 @@ fn next_row_id(table: &TableDef, tree: &Tree, stored: &StorageState) -> Result<i
     Ok(next)
 }
 
-fn load_catalog(system: &SystemTables, trees: &Trees, seq: Seq) -> Result<(Catalog, u64)> {
-    let view = View { seq, catalog: Arc::default(), trees: Arc::new(trees.clone()) };
+fn load_catalog(trees: &Trees, seq: Seq) -> Result<(Catalog, u64)> {
+    catalog_loader(View { seq, catalog: Arc::default(), trees: Arc::new(trees.clone()) })?.finish()
+}
+
+/// The rows of the system tables in a view.
+pub(crate) fn catalog_loader(view: View) -> Result<CatalogLoader> {
+    let system = SystemTables::new();
     let snapshot = Snapshot::new(view);
     let mut loader = CatalogLoader::default();
     for values in rows(&snapshot, &system.columns)? {
@@ -180,7 +190,7 @@ fn load_catalog(system: &SystemTables, trees: &Trees, seq: Seq) -> Result<(Catal
     for values in rows(&snapshot, &system.counters)? {
         loader.counter(&values)?;
     }
-    loader.finish()
+    Ok(loader)
 }
 
 /// All rows of a small table as values.

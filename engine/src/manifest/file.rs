@@ -107,6 +107,8 @@ pub(super) struct Contents {
     pub(super) end: usize,
     /// Whether the last edit has its seal: it was durable, and nothing behind was acknowledged.
     pub(super) sealed: bool,
+    /// Bytes between an edit and its seal that are not zero: nothing ever writes there.
+    pub(super) stains: Vec<usize>,
 }
 
 /// Reads a whole manifest file.
@@ -119,7 +121,8 @@ pub(super) fn read(file: &[u8]) -> Result<Contents, (Error, usize)> {
         let sentence = format!("the manifest has {} bytes, and was written with {}", file.len(), header.bytes);
         return Err((Error::corruption(sentence), file.len()));
     }
-    let mut contents = Contents { header, header_crc, state: State::default(), edits: 0, end: HEADER_BYTES, sealed: false };
+    let (state, stains) = (State::default(), Vec::new());
+    let mut contents = Contents { header, header_crc, state, edits: 0, end: HEADER_BYTES, sealed: false, stains };
     while let Some((payload, size)) = edit_at(file, contents.end, header_crc) {
         let payload = file.get(payload).unwrap_or_default();
         let applied = Edit::decode(payload).and_then(|edit| contents.state.apply(edit));
@@ -149,12 +152,19 @@ impl Contents {
         let at = self.end.next_multiple_of(BLOCK_BYTES);
         match edit_at(file, at, self.header_crc) {
             Some((payload, size)) if payload.is_empty() => {
+                self.stains.extend(first_stain(file, self.end..at));
                 self.end = at + size;
                 true
             }
             _ => false,
         }
     }
+}
+
+/// The first byte of a range that is not zero.
+pub(super) fn first_stain(file: &[u8], range: Range<usize>) -> Option<usize> {
+    let at = file.get(range.clone())?.iter().position(|byte| *byte != 0)?;
+    Some(range.start + at)
 }
 
 /// An edit that was written but can't be applied is damage, unless it is of a newer format.

@@ -1,15 +1,20 @@
 /*!
-Reading a whole run, and reporting what does not hold: checksums, the order of keys, guards, the index's answer for every slice,
-statistics against values, and the counts of the footer.
+Reading a whole run, and reporting what does not hold: checksums of every byte, the order of keys over slices and tiles,
+guards, the index's answer for every slice, statistics against values, sequence numbers against their bounds, and the counts
+of the footer.
+
+Every byte of the file belongs to the header, a frame or the trailer, and each of them has its checksum: a byte that no
+checksum covers is a finding too.
 */
 
+use super::format::open_frame;
 use super::reader::{Loaded, Run};
 use super::scan::RunScanOptions;
 use super::statistics;
 use super::{RunBatch, offset_of, small, wide};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyRange;
-use crate::types::ColumnId;
+use crate::types::{ColumnId, Seq};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -66,6 +71,7 @@ impl Check<'_> {
 
     fn all(&mut self, loaded: &Loaded) -> Result<()> {
         self.sound(loaded.check_header(self.run.meta().id))?;
+        self.sections(loaded)?;
         for tile in 0..loaded.locators.tiles() {
             for column in 0..loaded.columns.len() {
                 self.sound(self.unit(loaded, tile, column))?;
@@ -83,6 +89,33 @@ impl Check<'_> {
         }
         if self.findings.is_empty() {
             self.sound(self.rows(loaded))?;
+        }
+        Ok(())
+    }
+
+    /// That sections fill what lies between tiles and footer, each whole.
+    fn sections(&mut self, loaded: &Loaded) -> Result<()> {
+        let (footer, meta) = (&loaded.footer, self.run.meta());
+        let mut sections: Vec<_> = footer.sections.iter().collect();
+        sections.sort_by_key(|section| section.offset);
+        let mut at = footer.data_end;
+        for section in sections {
+            if section.offset != at {
+                self.find("the bytes here are in no section, or in two", Some(at.min(section.offset)));
+            }
+            let checked = usize::try_from(section.bytes)
+                .map_err(|_| Error::corruption("a section is larger than memory can be"))
+                .and_then(|bytes| loaded.file.read_exact_at(section.offset, bytes))
+                .and_then(|bytes| open_frame(&bytes, loaded.random, section.offset).map(drop))
+                .map_err(|error| error.at(&loaded.path, section.offset));
+            self.sound(checked)?;
+            at = section.offset.saturating_add(section.bytes);
+        }
+        if at != meta.footer_offset {
+            self.find("the bytes here are in no section, or in two", Some(at));
+        }
+        if (meta.min_seq, meta.max_seq) != (footer.min_seq, footer.max_seq) {
+            self.find("the run's sequence numbers are not those that the manifest has", Some(meta.footer_offset));
         }
         Ok(())
     }
@@ -139,10 +172,17 @@ impl Check<'_> {
         });
         let mut last = Vec::new();
         let (mut rows, mut tombstones, mut slice) = (0, 0, 0);
+        let mut seqs: Option<(Seq, Seq)> = None;
         while let Some(batch) = scan.next()? {
             let follows = batch.keys.first().is_some_and(|first| rows == 0 || last.as_slice() < first);
             if !follows || !batch.keys.is_strictly_sorted() {
-                return Err(Error::corruption("keys are out of order").at(&loaded.path, None));
+                let offset = loaded.locators.frame(slice, loaded.guard_column()).offset;
+                let message = format!("keys are out of order in slice {slice} or a few after it");
+                return Err(Error::corruption(message).at(&loaded.path, offset));
+            }
+            for seq in &batch.seqs {
+                let (least, greatest) = seqs.unwrap_or((*seq, *seq));
+                seqs = Some((least.min(*seq), greatest.max(*seq)));
             }
             last = batch.keys.last().unwrap_or_default().to_vec();
             rows += offset_of(batch.len());
@@ -150,8 +190,14 @@ impl Check<'_> {
             slice = check_statistics(loaded, &batch, slice)?;
         }
         let footer = &loaded.footer;
+        if seqs != Some((footer.min_seq, footer.max_seq)) {
+            let message =
+                format!("sequence numbers are {seqs:?}, not {:?} as the footer says", (footer.min_seq, footer.max_seq));
+            return Err(Error::corruption(message).at(&loaded.path, self.run.meta().footer_offset));
+        }
         if (rows, tombstones) != (footer.rows, footer.tombstones) || last != footer.max_key {
-            return Err(Error::corruption("the rows are not those that the footer counts").at(&loaded.path, None));
+            let message = "the rows are not those that the footer counts";
+            return Err(Error::corruption(message).at(&loaded.path, self.run.meta().footer_offset));
         }
         Ok(())
     }
@@ -173,7 +219,7 @@ fn check_statistics(loaded: &Loaded, batch: &RunBatch, slice: u32) -> Result<u32
                 && (system || same_sum(&stored.sum, &measured.sum));
             if !same {
                 let message = format!("slice {next}: statistics of column {} are not those of its values", id.0);
-                return Err(Error::corruption(message).at(&loaded.path, None));
+                return Err(Error::corruption(message).at(&loaded.path, loaded.locators.frame(next, 0).offset));
             }
         }
         start += rows;

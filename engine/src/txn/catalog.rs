@@ -416,6 +416,41 @@ impl CatalogLoader {
         Ok(())
     }
 
+    /// What the rows say that can't be true together: a sentence each. `next_id` is what [`CatalogLoader::finish`] gave.
+    pub(crate) fn contradictions(&self, next_id: u64) -> Vec<String> {
+        let mut found = Vec::new();
+        let (mut ids, mut names, mut storages) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for values in &self.tables {
+            let [Value::Int(id), Value::Text(name), Value::Int(storage), Value::Bytes(key), _] = values.as_slice()
+            else {
+                found.push("a table of the catalog lacks a value".to_owned());
+                continue;
+            };
+            let (id, storage) = (id.cast_unsigned(), storage.cast_unsigned());
+            ids.insert(id);
+            if !names.insert(name) || !storages.insert(storage) {
+                found.push(format!("the catalog has two tables with the name {name} or the storage {storage}"));
+            }
+            if id.max(storage) >= next_id || id.min(storage) < FIRST_USER_ID {
+                found.push(format!("table {name} has id {id} and storage {storage}, of {FIRST_USER_ID} to {next_id}"));
+            }
+            let columns = self.columns.get(&id).map_or(&[][..], Vec::as_slice);
+            let named: BTreeSet<_> = columns.iter().map(|(_, column)| &column.name).collect();
+            if columns.is_empty() || named.len() != columns.len() {
+                found.push(format!("table {name} has no columns, or two of one name"));
+            }
+            let in_key = |id: &[u8; 4]| columns.iter().find(|(_, column)| column.id.0 == u32::from_le_bytes(*id));
+            let sound =
+                key.as_chunks().0.iter().all(|id| in_key(id).is_some_and(|(_, c)| c.ty.is_orderable() && !c.nullable));
+            if !sound {
+                found.push(format!("the key of table {name} has a column without order, or none"));
+            }
+        }
+        let lost = self.columns.keys().filter(|id| !ids.contains(id));
+        found.extend(lost.map(|id| format!("the catalog has columns of table {id}, and no such table")));
+        found
+    }
+
     /// The catalog, and the next id of tables and storages.
     pub(crate) fn finish(mut self) -> Result<(Catalog, u64)> {
         let mut catalog = Catalog::default();

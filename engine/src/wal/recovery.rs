@@ -92,6 +92,8 @@ pub(super) struct Outcome {
     pub(super) unproved: Option<(PathBuf, u64, u64)>,
     /// One above the highest number that any file has.
     pub(super) next_number: u64,
+    /// Frames that were read.
+    pub(super) frames: u64,
     pub(super) replay: Replay,
 }
 
@@ -128,10 +130,10 @@ pub(super) fn replay(
             }
         }
     }
-    let unproved = pass.unproved();
+    let (unproved, frames) = (pass.unproved(), pass.frames);
     // Without syncs the log may end before what the caller has stored elsewhere already.
     let replay = Replay { end: pass.needed_from(), ..pass.result };
-    Ok(Outcome { kept, dead, next_number, unproved, replay })
+    Ok(Outcome { kept, dead, next_number, frames, unproved, replay })
 }
 
 /// That the log reaches back to `from`.
@@ -161,6 +163,7 @@ struct Pass<'a> {
     /// Where the stream stopped before the end of a segment, for the error if that proves to be damage.
     stopped: Option<Place>,
     last: Option<LastSegment>,
+    frames: u64,
     result: Replay,
 }
 
@@ -177,7 +180,7 @@ struct LastSegment {
 impl<'a> Pass<'a> {
     fn new(from: Lsn, apply: &'a mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Self {
         let result = Replay { records: 0, bytes: 0, end: from, torn: None };
-        Pass { from, apply, assembler: Assembler::default(), stopped: None, last: None, result }
+        Pass { from, apply, assembler: Assembler::default(), stopped: None, last: None, frames: 0, result }
     }
 
     fn read_segment(&mut self, segment: &mut Found, header: &SegmentHeader, crc: u32, limit: Lsn) -> Result<()> {
@@ -293,6 +296,7 @@ impl<'a> Pass<'a> {
         let place = |error: Error| error.at(&segment.path, offset);
         self.assembler.feed(end.max(self.from), new, &mut count).map_err(place)?;
         self.result.end = end + length(payload.len());
+        self.frames += 1;
 
         if let Some(last) = &mut self.last {
             last.note(offset, read, self.result.end);
@@ -327,7 +331,7 @@ impl LastSegment {
 
 /// Reads a segment file through one buffer.
 #[derive(Debug)]
-struct Reader {
+pub(super) struct Reader {
     file: Arc<dyn File>,
     /// Bytes of the file when it was opened: a segment never grows.
     len: u64,
@@ -336,7 +340,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(file: Arc<dyn File>) -> Result<Self> {
+    pub(super) fn new(file: Arc<dyn File>) -> Result<Self> {
         let len = file.len()?;
         Ok(Reader { file, len, buffer: Buffer::new(), buffer_at: 0 })
     }
@@ -347,7 +351,7 @@ impl Reader {
     }
 
     /// `len` bytes at `offset`; fewer only at the end of the file.
-    fn get(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+    pub(super) fn get(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let len = len.min(left);
         if self.rest(offset).len() < len {
@@ -365,12 +369,12 @@ impl Reader {
     }
 
     /// Whether the file has a byte at `offset`.
-    fn reaches(&self, offset: u64) -> bool {
+    pub(super) fn reaches(&self, offset: u64) -> bool {
         offset < self.len
     }
 
     /// The frame at `offset`, if its checksum holds.
-    fn frame(&mut self, offset: u64) -> Result<Option<FrameRead>> {
+    pub(super) fn frame(&mut self, offset: u64) -> Result<Option<FrameRead>> {
         let Some(bytes) = Frame::peek(self.get(offset, FRAME_HEADER_BYTES)?) else { return Ok(None) };
         Ok(Frame::decode(self.get(offset, bytes)?))
     }

@@ -1,0 +1,186 @@
+/*!
+The log and the catalog: twice through the log, since only its end says which tables there are.
+
+The first time its system rows are gathered, and with the system tables' runs they make up the catalog. The second time each
+row is held against its table.
+*/
+
+use super::super::recover::{Replay, catalog_loader, recover};
+use super::Check;
+use crate::compaction::output::Output;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::KeySchema;
+use crate::manifest::{Manifest, State};
+use crate::memtable::Kind;
+use crate::model::IndexChoice;
+use crate::row::RowReader;
+use crate::txn::catalog::{Catalog, FIRST_USER_ID};
+use crate::txn::record::{self, Operation};
+use crate::types::{Seq, StorageId, TableDef, Value};
+use crate::wal::inspect::{self, Inspection};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How often the log is read again because a writer changed it meanwhile.
+const ATTEMPTS_MAX: usize = 20;
+
+const LOG_ADVICE: &str = "Commits from there on are in doubt: restore the database from a backup, or set the log's files aside to go on without.";
+const CATALOG_ADVICE: &str = "Tables may be missing or wrong: restore the database from a backup.";
+
+impl Check<'_> {
+    /// Gives the catalog, if it could be read.
+    pub(super) fn log_and_catalog(&mut self, id: &[u8; 16], state: &State) -> Option<Catalog> {
+        let (replay, whole) = self.system_rows(id, state);
+        let output = Output::new(self.io.clone(), self.dir.to_owned(), self.cache.clone(), IndexChoice::Auto, 0, 0);
+        let recovered = self.sound(recover(state, replay, &output), CATALOG_ADVICE)?;
+        let catalog = (*recovered.view.catalog).clone();
+        self.report.tables = u64::try_from(catalog.len()).unwrap_or(u64::MAX);
+        if whole {
+            let next_id = recovered.next_id;
+            let loader = self.sound(catalog_loader(recovered.view), CATALOG_ADVICE)?;
+            for what in loader.contradictions(next_id) {
+                self.report.problem(&Error::corruption(what), CATALOG_ADVICE);
+            }
+            for storage in &recovered.orphans {
+                let what = format!("storage {} has runs and no table: it was dropped; opening removes it", storage.0);
+                self.report.note(&self.dir.to_owned(), None, what);
+            }
+            let rows = Rows::new(&catalog).and_then(|mut rows| {
+                inspect::inspect(self.io, self.dir, id, state.wal_released_to, &mut |_, bytes| rows.check(bytes))
+            });
+            // Records that a writer released meanwhile were checked by nobody, and are no problem.
+            if let Err(error) = rows
+                && Manifest::inspect(self.io, self.dir).is_ok_and(|now| now.state == *state)
+            {
+                self.report.problem(&error, LOG_ADVICE);
+            }
+        }
+        Some(catalog)
+    }
+
+    /// Reads the log; gives the rows of system tables, and whether all of the log could be read.
+    fn system_rows(&mut self, id: &[u8; 16], state: &State) -> (Replay, bool) {
+        let mut attempts = ATTEMPTS_MAX;
+        loop {
+            attempts -= 1;
+            let mut replay = Replay::new(state);
+            let mut last_seq = 0;
+            let mut take = |end, bytes: &[u8]| {
+                in_order(bytes, &mut last_seq)?;
+                replay.take_of(end, bytes, |storage| storage.0 < FIRST_USER_ID)
+            };
+            let result = inspect::inspect(self.io, self.dir, id, state.wal_released_to, &mut take);
+            match result {
+                Ok(found) => {
+                    self.note_log(found);
+                    return (replay, true);
+                }
+                Err(error) if attempts == 0 || self.is_unchanged(state, &error) => {
+                    self.damaged_log(id, &error);
+                    return (replay, false);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether an error can't come from a writer at work: the manifest is the same, and the file is still there.
+    fn is_unchanged(&self, state: &State, error: &Error) -> bool {
+        let gone = error.place().is_some_and(|place| matches!(self.io.exists(&place.file), Ok(None)));
+        let changed = Manifest::inspect(self.io, self.dir).is_ok_and(|now| now.state != *state);
+        !gone && !changed
+    }
+
+    fn note_log(&mut self, found: Inspection) {
+        self.report.log_segments = found.segments;
+        self.report.log_frames = found.frames;
+        self.report.log_records = found.replay.records;
+        if let Some(torn) = found.replay.torn {
+            let what = "the log ends here with bytes that are no frame: a write that a crash cut short, or damage to what \
+                        no later frame proves";
+            self.report.note(&torn.file, torn.offset, what);
+        }
+        for path in found.unused {
+            self.report.note(&path, None, "this segment of the log is not in use; opening removes it");
+        }
+    }
+
+    fn damaged_log(&mut self, id: &[u8; 16], error: &Error) {
+        self.report.problem(error, LOG_ADVICE);
+        match inspect::sweep(self.io, self.dir, id) {
+            Ok(sweep) => {
+                self.report.log_segments = sweep.segments;
+                self.report.log_frames = sweep.frames;
+                sweep.damage.iter().for_each(|damage| self.report.problem(damage, LOG_ADVICE));
+            }
+            Err(error) => self.report.problem(&error, LOG_ADVICE),
+        }
+    }
+}
+
+/// That a record's number follows those before it.
+fn in_order(bytes: &[u8], last: &mut Seq) -> Result<()> {
+    let seq = record::decode(bytes)?.seq;
+    if seq <= *last {
+        return Err(Error::corruption(format!("commit {seq} stands behind commit {last} in the log")));
+    }
+    *last = seq;
+    Ok(())
+}
+
+/// Holds rows of the log against their tables.
+struct Rows {
+    tables: BTreeMap<StorageId, (Arc<TableDef>, KeySchema)>,
+}
+
+impl Rows {
+    fn new(catalog: &Catalog) -> Result<Rows> {
+        let table = |table: &Arc<TableDef>| Ok((table.storage, (Arc::clone(table), KeySchema::of(table)?)));
+        Ok(Rows { tables: catalog.tables().map(table).collect::<Result<_>>()? })
+    }
+
+    fn check(&mut self, bytes: &[u8]) -> Result<()> {
+        let record = record::decode(bytes)?;
+        for operation in &record.operations {
+            // Others are of tables that were dropped later, or the system's, which the catalog was read from.
+            if let Some((table, keys)) = self.tables.get(&operation.storage) {
+                let checked = check_row(table, keys, operation);
+                checked.map_err(|error| damage(&error, record.seq, &table.name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn damage(error: &Error, seq: Seq, table: &str) -> Error {
+    let message = format!("a row of table {table} in commit {seq}: {}", error.message());
+    Error::new(if error.kind() == ErrorKind::NewerFormat { error.kind() } else { ErrorKind::Corruption }, message)
+}
+
+/// That a row has its table's types, and its key is that of its columns.
+fn check_row(table: &TableDef, keys: &KeySchema, operation: &Operation<'_>) -> Result<()> {
+    let values = keys.decode(operation.key)?;
+    if keys.encode(&values)?.as_ref() != operation.key {
+        return Err(Error::corruption("its key is not as it is written"));
+    }
+    if operation.kind == Kind::Tombstone {
+        return Ok(());
+    }
+    let row = RowReader::open(operation.row)?;
+    let mut key = Vec::with_capacity(table.key.len());
+    for column in &table.columns {
+        let value = row.value(column.id, column.ty)?;
+        if value == Value::Null && !column.nullable {
+            return Err(Error::corruption(format!("column {} is NULL and must not be", column.name)));
+        }
+        if table.key.contains(&column.id) {
+            key.push((column.id, value));
+        }
+    }
+    let in_key_order = table.key.iter().filter_map(|id| key.iter().find(|(column, _)| column == id));
+    let key: Vec<Value> = in_key_order.map(|(_, value)| value.clone()).collect();
+    if !table.has_hidden_key() && keys.encode(&key)?.as_ref() != operation.key {
+        return Err(Error::corruption("its key is not that of its columns"));
+    }
+    Ok(())
+}
