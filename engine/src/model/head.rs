@@ -28,6 +28,12 @@ before t0, all of the ordinals below o and nothing of o. If there is none, `k` r
 nothing beyond. So prefixes that lie wholly inside a slice need no entry; and entries that no slice starts with do no harm,
 so that 8-byte prefixes that lie close together are not listed at all: the directory is then all numbers from the first to
 the last, and costs nothing.
+
+```text
+    1: int             u8 1
+    2: series, dense   u8 2 │ u64 t0 │ u64 span │ u64 first prefix │ u64 prefixes
+    3: series, listed  u8 3 │ u64 t0 │ u64 span │ the prefixes, front-coded (model/front.rs)
+```
 */
 
 use super::front::{FrontCoded, FrontWriter};

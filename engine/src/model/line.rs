@@ -22,6 +22,13 @@ Where a slice's threshold cannot tell its first key from the last key before it 
 *exception*: its residual is [`EXCEPTION`], its head is kept whole, and k is compared with that. Since m is monotone, to
 separate these two keys is to separate all keys on either side.
 
+```text
+    u8 ε: a power of two, at most 64 │ u32 segments │ u32 exceptions
+    segments × u64 x0, ascending │ segments × u64 slope │ segments × u32 start, ascending from 0
+    slices × i16 residual; −32768 marks an exception │ exceptions × u32 slice │ exceptions × u64 head, both ascending
+    slope: its low 7 bits are the shift, the others the factor; F = log2(2¹⁵ / ε)
+```
+
 The fit is the anchored greedy cone: one pass, constant work a slice, at most 1.4 times the segments of the optimum on
 measured data (FITing-tree, SIGMOD 2019; `pgm` spends five times as long on the optimum).
 */

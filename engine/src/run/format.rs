@@ -11,8 +11,8 @@ The file of a run: `run-<id>.omen`, format version 1. All integers are little-en
       │                                                                          │
       │   tile    = chunk of column 0 │ chunk of column 1 │ … │ of SEQ │ of KIND │
       │   chunk   = frame of slice 0 │ frame of slice 1 │ …   (the tile's slices)│
-      │   frame   = u32 CRC32C(random run id, file offset, payload length,       │
-      │                        payload) │ payload                                │
+      │   frame   = u32 CRC32C(u64 random run id, u64 file offset,               │
+      │                        u64 payload length, payload) │ payload           │
       │   payload = one vector (encoding.rs); in the first key column:           │
       │             varint length │ last key of the slice before (0: none)       │
       │             varint length │ first key of the slice after (0: none)       │
@@ -29,6 +29,34 @@ The file of a run: `run-<id>.omen`, format version 1. All integers are little-en
       │   magic "OMENRUN\0" · u32 CRC32C of the first 60 bytes                   │
       └──────────────────────────────────────────────────────────────────────────┘
 ```
+
+```text
+    footer payload, all varints but keys:
+        features (bits; 0) │ layout: 0 row, 1 column │ rows of a slice │ slices of a tile │ rows │ tombstones
+      │ slices │ tiles │ lowest seq │ highest seq │ default seq │ where the tiles end
+      │ length │ lowest key │ length │ highest key
+      │ sections │ sections × (kind │ column id, or 0 │ offset │ bytes of the frame)
+    section kinds: 1 schema   2 index (model.rs)   3 locators (locators.rs)   4 statistics (statistics.rs)
+    schema payload:
+        u8 key encoding version (1)
+      │ varint columns │ columns × (varint id │ u8 type │ u8 precision │ u8 scale │ u8 collation: 0 = C), in file order
+      │ varint key columns │ key columns × (varint id │ u8 1 if it takes NULL)
+    types: 1 Boolean  2 Int16  3 Int32  4 Int64  5 Float32  6 Float64  7 Decimal  8 Text  9 Bytes  10 Date  11 Time
+           12 Timestamp  13 TimestampTz  14 Interval  15 Uuid  16 Json; precision and scale are 0 but for Decimal
+    trailer                                        header
+     0  u64  footer offset                          0  [8]  "OMENRUN\0"
+     8  u64  bytes of the footer's frame            8  u32  format version
+    16  u64  run id                                12  u32  0
+    24  u64  random run id                         16  u64  run id
+    32  u64  bytes of this file                    24  u64  random run id
+    40  u32  format version                        32       zeros
+    44       zeros                                 60  u32  CRC32C of the 60 bytes before
+    52  [8]  "OMENRUN\0"
+    60  u32  CRC32C of the 60 bytes before
+```
+
+Sections fill the file from the tiles' end to the footer, and the footer ends where the trailer begins, so that each byte of
+the file is covered by one checksum. A column's SEQ and KIND come after the schema's columns, in tiles as in locators.
 
 **Slices and tiles.** A slice is a run's power of two of rows, at most 1,024; only a tile's last may have fewer. A tile
 is a power of two of slices; the last has what is left, and a tile may end early so that large values don't swell it.

@@ -1,0 +1,194 @@
+/*!
+Databases of released formats, kept in `tests/fixtures`, open for ever and give the answers that are kept beside them.
+
+A fixture has tables with every type, with a hidden key and with a key of two columns; runs of both shapes, flushed, loaded
+and merged; a tombstone above what it deletes; and a log that must still be replayed, as a killed process leaves it.
+
+`OMENDB_WRITE_FIXTURE=1 cargo test -p omendb-engine --test engine fixture` writes the one of this release's format anew. Only
+while the format has not been released: afterwards a fixture never changes, and a new format gets a new one.
+*/
+
+use crate::support::*;
+use arrow::datatypes::IntervalMonthDayNano;
+use omendb_engine::db::{Db, LoadRecord, OnConflict, Options, check_directory};
+use omendb_engine::io::{self, Buffer, IoRef, OpenMode};
+use omendb_engine::types::{ColumnId, ColumnType, TableDef, Value};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const DIR: &str = "/fixture";
+
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1")
+}
+
+fn options(io: &IoRef) -> Options {
+    Options {
+        dir: Some(DIR.into()),
+        create: false,
+        io: Some(Arc::clone(io)),
+        log_segment_bytes: 16 << 10,
+        threads: 1,
+        ..Options::memory()
+    }
+}
+
+const TYPES: [(&str, ColumnType); 16] = [
+    ("k", ColumnType::Int64),
+    ("boolean", ColumnType::Boolean),
+    ("int16", ColumnType::Int16),
+    ("int32", ColumnType::Int32),
+    ("float32", ColumnType::Float32),
+    ("float64", ColumnType::Float64),
+    ("decimal", ColumnType::Decimal { precision: 30, scale: 3 }),
+    ("text", ColumnType::Text),
+    ("bytes", ColumnType::Bytes),
+    ("date", ColumnType::Date),
+    ("time", ColumnType::Time),
+    ("timestamp", ColumnType::Timestamp),
+    ("timestamptz", ColumnType::TimestampTz),
+    ("interval", ColumnType::Interval),
+    ("uuid", ColumnType::Uuid),
+    ("json", ColumnType::Json),
+];
+
+/// Row `k` of the table with all types; `n` is what its values are made of.
+fn row(k: i64, n: i64) -> Vec<Value> {
+    let mut row = vec![
+        Value::Int(k),
+        Value::Boolean(n % 2 == 0),
+        Value::Int(n - 500),
+        Value::Int(n * 1000),
+        Value::Float32(n as f32 / 4.0),
+        Value::Float64([f64::NAN, -0.0, f64::NEG_INFINITY, n as f64 / 10.0][n as usize % 4]),
+        Value::Decimal(i128::from(n) * if n % 3 == 0 { 1 << 70 } else { 1 }),
+        Value::Text(format!("tëxt {}", "xyz".repeat(n as usize % 30))),
+        Value::Bytes(vec![n as u8; n as usize % 9]),
+        Value::Int(19_000 + n),
+        Value::Int(n * 1_000_000),
+        Value::Int(1_700_000_000_000_000 + 60 * n),
+        Value::Int(1_700_000_000_000_000 - n * n),
+        Value::Interval(IntervalMonthDayNano::new(n as i32, -(n as i32), n)),
+        Value::Uuid((n as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_0c6f).to_le_bytes()),
+        Value::Text(format!("{{\"n\": {n}}}")),
+    ];
+    row.iter_mut().skip(1 + n as usize % 31).step_by(5).for_each(|value| *value = Value::Null);
+    row
+}
+
+/// What a fixture answers, as text.
+fn answers(db: &Db) -> String {
+    let snapshot = db.snapshot().unwrap();
+    let mut out = String::new();
+    for table in snapshot.tables().unwrap() {
+        writeln!(out, "table {} id {} storage {}", table.name, table.id.0, table.storage.0).unwrap();
+        for column in &table.columns {
+            let key = table.key.iter().position(|id| *id == column.id);
+            let (id, name, ty, nullable) = (column.id.0, &column.name, column.ty, column.nullable);
+            writeln!(out, "  column {id} {name} {ty:?} nullable {nullable} key {key:?} {:?}", column.attributes)
+                .unwrap();
+        }
+        for load in db.loads(&table).unwrap() {
+            writeln!(out, "  load of {} rows from {} with {}", load.rows, load.source, load.options).unwrap();
+        }
+        for row in rows(db, &table) {
+            writeln!(out, "  {row:?}").unwrap();
+        }
+    }
+    out
+}
+
+fn rows(db: &Db, table: &TableDef) -> Vec<Vec<Value>> {
+    let mut projection = table.column_ids();
+    projection.push(ColumnId::SEQ);
+    if table.has_hidden_key() {
+        projection.push(ColumnId::ROW_ID);
+    }
+    let request = omendb_engine::db::ScanRequest { projection, ..Default::default() };
+    scan(&db.snapshot().unwrap(), table, request)
+}
+
+fn make(io: &IoRef) {
+    let db = Db::open(Options { create: true, ..options(io) }).unwrap();
+    let types = create(&db, "types", &TYPES, &["k"]);
+    let hidden = create(&db, "hidden", &[("a", ColumnType::Text), ("b", ColumnType::Float64)], &[]);
+    let series =
+        create(&db, "series", &[("at", ColumnType::Timestamp), ("sensor", ColumnType::Text)], &["sensor", "at"]);
+    let gone = create(&db, "gone", &[("k", ColumnType::Int64)], &["k"]);
+    put(&db, &types, &(0..40).map(|k| row(k, k * 7)).collect::<Vec<_>>());
+    put(&db, &hidden, &(0..9).map(|n| vec![Value::Text(format!("{n}")), Value::Float64(0.5)]).collect::<Vec<_>>());
+    put(&db, &gone, &[vec![Value::Int(1)]]);
+    db.compact(None).unwrap();
+    let mut txn = db.begin().unwrap();
+    let columns = series.column_ids();
+    let loaded: Vec<_> = (0..300).map(|n| vec![Value::Int(n * 60), Value::Text(format!("sensor {}", n % 3))]).collect();
+    let mut ingest = txn.ingest(&series, OnConflict::Error, 64 << 20).unwrap();
+    ingest.write(&columns, &batch(&series, &columns, &loaded)).unwrap();
+    ingest.finish().unwrap();
+    let load = LoadRecord {
+        content_hash: [5; 32],
+        source: "sensors.csv".to_owned(),
+        options: "delimiter=;".to_owned(),
+        rows: 300,
+        unix_micros: 1_700_000_000_000_000,
+    };
+    txn.record_load(&series, load).unwrap();
+    txn.drop_table(gone.id).unwrap();
+    txn.commit().unwrap();
+    put(&db, &types, &(5..9).map(|k| row(k, k * 11)).collect::<Vec<_>>());
+    delete(&db, &types, &[vec![Value::Int(3)], vec![Value::Int(15)]]);
+    db.flush().unwrap();
+    put(&db, &types, &[row(100, 5)]);
+    db.close().unwrap();
+    // What follows lies in the log alone.
+    let db = Db::open(options(io)).unwrap();
+    put(&db, &types, &[row(6, 600), row(101, 6)]);
+    delete(&db, &types, &[vec![Value::Int(7)]]);
+    put(&db, &hidden, &[vec![Value::Null, Value::Float64(-1.5)]]);
+    let late = create(&db, "late", &[("k", ColumnType::Uuid)], &["k"]);
+    put(&db, &late, &[vec![Value::Uuid([9; 16])]]);
+    std::fs::remove_dir_all(home().join("database")).ok();
+    std::fs::create_dir_all(home().join("database")).unwrap();
+    for entry in io.list(Path::new(DIR)).unwrap().iter().filter(|entry| entry.name != "LOCK") {
+        let file = io.open(&Path::new(DIR).join(&entry.name), OpenMode::Read).unwrap();
+        let bytes = file.read_at(0, file.len().unwrap() as usize).unwrap();
+        std::fs::write(home().join("database").join(&entry.name), &bytes[..]).unwrap();
+    }
+    std::fs::write(home().join("answers.txt"), answers(&db)).unwrap();
+}
+
+fn copied() -> IoRef {
+    let io = io::memory();
+    io.create_dir_all(Path::new(DIR)).unwrap();
+    for entry in std::fs::read_dir(home().join("database")).unwrap() {
+        let path = entry.unwrap().path();
+        let file = io.open(&Path::new(DIR).join(path.file_name().unwrap()), OpenMode::CreateNew).unwrap();
+        file.write_all_at(0, Buffer::from_slice(&std::fs::read(path).unwrap())).unwrap();
+    }
+    io
+}
+
+#[test]
+fn a_database_of_format_1_opens_for_ever() {
+    if std::env::var("OMENDB_WRITE_FIXTURE").is_ok() {
+        make(&io::memory());
+    }
+    let expected = std::fs::read_to_string(home().join("answers.txt")).unwrap();
+    let io = copied();
+    let report = check_directory(&io, Path::new(DIR)).unwrap();
+    assert_eq!(report.problems, []);
+    assert!(report.log_records >= 4 && report.runs >= 5 && report.tables == 4, "{report}");
+    let reader = Db::open(Options { read_only: true, ..options(&io) }).unwrap();
+    assert_eq!(answers(&reader), expected, "read only");
+    let db = Db::open(options(&io)).unwrap();
+    assert_eq!(answers(&db), expected);
+    db.compact(None).unwrap();
+    let types = db.snapshot().unwrap().table("types").unwrap().unwrap();
+    put(&db, &types, &[row(1000, 1)]);
+    db.close().unwrap();
+    let db = Db::open(options(&io)).unwrap();
+    assert!(get(&db, &types, &[Value::Int(7)]).is_none(), "what was deleted stays deleted");
+    assert!(get(&db, &types, &[Value::Int(1000)]).is_some());
+    assert_eq!(db.check().unwrap().problems, []);
+}
