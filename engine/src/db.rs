@@ -65,7 +65,8 @@ pub struct Options {
     /// Whether threads of the engine's own flush, merge and look after the log. Without them that is done by
     /// [`Db::flush`] and [`Db::compact`] only: for tests that must run on one thread.
     pub background: bool,
-    /// Files, clocks and randomness; `None` for those of the system, or of memory where there is no directory.
+    /// Files, clocks and randomness; `None` for those of the system ([`io::platform`]), or of memory where there is no
+    /// directory.
     pub io: Option<IoRef>,
 }
 
@@ -135,8 +136,11 @@ impl Db {
     /// # Errors
     /// `NotADatabase`, `NewerFormat`, `Locked` (names the process id), `Io`, `Corruption`.
     pub fn open(options: Options) -> Result<Db> {
-        let system = || if options.dir.is_some() { io::posix() } else { io::memory() };
-        let io = options.io.clone().unwrap_or_else(system);
+        let io = match &options.io {
+            Some(io) => Arc::clone(io),
+            None if options.dir.is_some() => io::platform()?,
+            None => io::memory(),
+        };
         let dir = options.dir.clone().unwrap_or_else(|| PathBuf::from(MEMORY_DIR));
         let (store, lock) = open::open(&io, &dir, &options)?;
         let has_workers = options.background && !options.read_only;

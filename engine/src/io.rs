@@ -6,7 +6,9 @@ Everything that can differ between two runs of the same program comes in here, s
 from the same seed. `clippy.toml` forbids the standard library's own doors elsewhere in the engine.
 
 ```text
-    posix       the operating system's files, clock and randomness
+    platform    which back end a database in a directory gets
+    uring       the operating system's files through io_uring, past the page cache where that can be done
+    posix       the operating system's files, clock and randomness, by blocking system calls
     memory      a whole file system in memory: databases without a directory, and tests
     sim         the simulator: scheduler, virtual clock, crashable disk, faults
     store       the file tree that memory and sim share
@@ -27,6 +29,10 @@ A sync covers exactly the writes whose completions were *reaped* before it was s
 
 The provided methods (`read_at`, `write_all_at`, …) submit and wait, and loop over short transfers.
 
+A file is opened in one of two ways, and by all who open it in the same. [`Io::open`] goes through the system's page cache:
+files of a few bytes, and writes of any length. [`Io::open_direct`] may pass it by, so that the engine's own cache is the only one,
+writes are paced by the device, and reads tell what the device holds: writes are whole blocks of [`BUFFER_ALIGN`] bytes there.
+
 # What is durable
 
 - Bytes and length of a file: after [`File::sync_data`] or [`File::sync_all`] came back without an error.
@@ -39,24 +45,32 @@ The provided methods (`read_at`, `write_all_at`, …) submit and wait, and loop 
 Formats, checksums, retries (only EINTR is retried) and what a file is for.
 */
 
+mod blocks;
 mod buffer;
 pub mod channel;
 pub mod collections;
 #[cfg(test)]
 mod conformance;
 mod memory;
+mod platform;
 mod posix;
 pub mod random;
 pub mod sim;
 mod store;
 pub mod sync;
 pub mod thread;
+#[cfg(target_os = "linux")]
+mod uring;
 
 pub use buffer::{BUFFER_ALIGN, Buffer};
 pub use memory::memory;
+pub use platform::platform;
 pub use posix::posix;
+#[cfg(target_os = "linux")]
+pub use uring::uring;
 
 use crate::error::{Error, ErrorKind, Result};
+use blocks::WholeBlocks;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
@@ -104,11 +118,26 @@ pub struct DirEntry {
 
 /// Files, clocks and randomness of one back end.
 pub trait Io: Send + Sync + Debug {
-    /// "posix", "memory" or "sim".
+    /// "uring", "posix", "memory" or "sim".
     fn name(&self) -> &'static str;
+
+    /// Why it is this back end and not a better one: a sentence for whoever looks after the database.
+    fn notice(&self) -> Option<&str> {
+        None
+    }
 
     /// Opens a file. The handle stays good when the file is renamed or removed.
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>>;
+
+    /// As [`Io::open`], for a file that is read and written past the system's page cache where that can be done. Writes
+    /// to the handle are whole blocks: offset and length are multiples of [`BUFFER_ALIGN`], or the write is refused with
+    /// [`ErrorKind::InvalidArgument`]; so is [`File::allocate`]. Reads are free.
+    ///
+    /// A file that is opened so once is opened so always, but by tests: two ways into one file are two opinions of
+    /// what it holds, once a sync has failed.
+    fn open_direct(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
+        Ok(Arc::new(WholeBlocks::new(self.open(path, mode)?)))
+    }
 
     /// Creates a directory and what is missing above it. Durable once each parent is synced.
     fn create_dir_all(&self, path: &Path) -> Result<()>;
@@ -242,6 +271,11 @@ pub trait File: Send + Sync + Debug {
     /// Starts an operation. EINTR is retried by the back end; short transfers are not.
     fn submit(&self, op: Op) -> Completion;
 
+    /// Executes an operation and waits for it, which may cost less than to submit it and wait.
+    fn run(&self, op: Op) -> Result<Done> {
+        self.submit(op).wait()
+    }
+
     /// Its length in bytes.
     fn len(&self) -> Result<u64>;
 
@@ -265,9 +299,10 @@ pub trait File: Send + Sync + Debug {
     /// Reads `len` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, len: usize) -> Result<Buffer> {
         let len = bounded_read(self, offset, len)?;
-        let mut buffer = read_once(self, offset, Buffer::zeroed(len))?;
+        let mut buffer = read_once(self, offset, Buffer::for_read(offset, len))?;
         while !buffer.is_empty() && buffer.len() < len && !mutant!(ShortReadIgnored) {
-            let rest = read_once(self, advance(self, offset, buffer.len())?, Buffer::zeroed(len - buffer.len()))?;
+            let at = advance(self, offset, buffer.len())?;
+            let rest = read_once(self, at, Buffer::for_read(at, len - buffer.len()))?;
             if rest.is_empty() {
                 break;
             }
@@ -299,13 +334,24 @@ pub trait File: Send + Sync + Debug {
 
     /// Makes bytes and length durable.
     fn sync_data(&self) -> Result<()> {
-        self.submit(Op::SyncData).wait().map(|_| ())
+        self.run(Op::SyncData).map(|_| ())
     }
 
     /// Makes bytes, length and all other metadata of the file durable.
     fn sync_all(&self) -> Result<()> {
-        self.submit(Op::SyncAll).wait().map(|_| ())
+        self.run(Op::SyncAll).map(|_| ())
     }
+}
+
+/// Whether offset and length are those of whole blocks, as [`Io::open_direct`] wants them.
+fn is_whole_blocks(offset: u64, len: usize) -> bool {
+    usize::try_from(offset).is_ok_and(|offset| offset.is_multiple_of(BUFFER_ALIGN)) && len.is_multiple_of(BUFFER_ALIGN)
+}
+
+/// The refusal of a write that is not.
+fn not_whole_blocks(path: &Path, offset: u64) -> Error {
+    Error::invalid(format!("a file opened for direct access takes whole blocks of {BUFFER_ALIGN} bytes only"))
+        .at(path, offset)
 }
 
 /// `len`, cut to what the file has after `offset` where it is large enough to be doubted.
@@ -328,7 +374,7 @@ fn read_once(file: &(impl File + ?Sized), offset: u64, buffer: Buffer) -> Result
     if buffer.is_empty() {
         return Ok(buffer);
     }
-    let done = file.submit(Op::Read { offset, buffer }).wait()?;
+    let done = file.run(Op::Read { offset, buffer })?;
     done.buffer.ok_or_else(|| Error::internal("a read lost its buffer").at(file.path(), offset))
 }
 
@@ -336,7 +382,7 @@ fn write_once(file: &(impl File + ?Sized), offset: u64, buffer: Buffer) -> Resul
     if buffer.is_empty() {
         return Ok((buffer, 0));
     }
-    let done = file.submit(Op::Write { offset, buffer }).wait()?;
+    let done = file.run(Op::Write { offset, buffer })?;
     if done.bytes == 0 {
         let zero = std::io::Error::from(std::io::ErrorKind::WriteZero);
         return Err(Error::io("write", file.path(), zero));

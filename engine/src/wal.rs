@@ -69,7 +69,7 @@ mod tests;
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::io::sync::{Condvar, Mutex, MutexGuard};
 use crate::io::{Buffer, File, IoRef, OpenMode};
-use frame::{BLOCK, FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, SegmentHeader};
+use frame::{BLOCK, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, SegmentHeader};
 use record::length;
 use recovery::{Found, Outcome};
 use segment::{Active, Ready};
@@ -668,7 +668,7 @@ fn frame_bytes_at_most(bytes: usize) -> u64 {
 /// After recovery: makes durable what was handed out, and removes what nothing needs.
 fn settle(io: &IoRef, dir: &Path, outcome: &Outcome) -> Result<()> {
     if let Some((path, from, to)) = outcome.unproved.as_ref().filter(|_| !mutant!(RecoveredLogNotHardened)) {
-        let file = io.open(path, OpenMode::ReadWrite)?;
+        let file = io.open_direct(path, OpenMode::ReadWrite)?;
         write_again(file.as_ref(), *from, *to)?;
         file.sync_all()?;
     }
@@ -686,7 +686,7 @@ fn settle(io: &IoRef, dir: &Path, outcome: &Outcome) -> Result<()> {
 fn write_again(file: &dyn File, from: u64, to: u64) -> Result<()> {
     let mut at = from;
     while at < to {
-        let len = usize::try_from(to - at).unwrap_or(usize::MAX).min(FRAME_PAYLOAD_MAX);
+        let len = usize::try_from(to - at).unwrap_or(usize::MAX).min(FRAME_BYTES_MAX);
         let bytes = file.read_exact_at(at, len)?;
         at += length(file.write_all_at(at, bytes)?.len());
     }

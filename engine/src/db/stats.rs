@@ -61,6 +61,10 @@ pub struct RunStats {
 /// Counts of the whole database.
 #[derive(Debug, Clone, Default)]
 pub struct DbStats {
+    /// The back end that files go through: "uring", "posix", "memory" or "sim".
+    pub io: &'static str,
+    /// Why it is this one and not a better one.
+    pub io_notice: Option<String>,
     /// Tables.
     pub tables: u64,
     /// Runs.
@@ -100,6 +104,8 @@ pub(super) fn database(store: &Store) -> DbStats {
     let cache = store.cache.stats();
     let trees = || view.trees.values().map(|storage| &storage.tree);
     DbStats {
+        io: store.io.name(),
+        io_notice: store.io.notice().map(str::to_owned),
         tables: count(view.catalog.len()),
         runs: count(trees().map(|tree| tree.runs().count()).sum()),
         run_bytes: trees().flat_map(|tree| tree.runs()).map(|run| run.bytes()).sum(),

@@ -57,6 +57,16 @@ impl Buffer {
         buffer
     }
 
+    /// `len` zero bytes to read into from `offset` of a file, with room for the blocks that these bytes lie in, which is
+    /// what a direct read takes.
+    pub fn for_read(offset: u64, len: usize) -> Self {
+        let align = u64::try_from(BUFFER_ALIGN).unwrap_or(1);
+        let before = usize::try_from(offset % align).unwrap_or_default();
+        let mut buffer = Buffer::with_capacity(if len == 0 { 0 } else { len.saturating_add(before) });
+        buffer.len = len;
+        buffer
+    }
+
     /// A copy of `bytes`.
     pub fn from_slice(bytes: &[u8]) -> Self {
         let mut buffer = Buffer::with_capacity(bytes.len());
@@ -222,6 +232,9 @@ mod tests {
     fn bytes_are_initialised_however_a_buffer_gets_its_length() {
         check(&Buffer::zeroed(5000), &[0; 5000]);
         check(&Buffer::zeroed(0), &[]);
+        check(&Buffer::for_read(4090, 5000), &[0; 5000]);
+        assert_eq!(Buffer::for_read(4090, 5000).capacity(), 3 * BUFFER_ALIGN);
+        check(&Buffer::for_read(7, 0), &[]);
         let mut buffer = Buffer::from_slice(b"stale");
         buffer.clear();
         buffer.reuse(6);

@@ -8,7 +8,7 @@ type Promise = fn(&IoRef, &Path);
 
 /// Runs every promise in a directory of its own under `root`, which exists.
 pub(super) fn check_all(io: &IoRef, root: &Path) {
-    let promises: [(&str, Promise); 9] = [
+    let promises: [(&str, Promise); 13] = [
         ("written_bytes_are_read_back", written_bytes_are_read_back),
         ("a_read_ends_at_the_end_of_the_file", a_read_ends_at_the_end_of_the_file),
         ("lengths_change_and_gaps_are_zeros", lengths_change_and_gaps_are_zeros),
@@ -18,14 +18,18 @@ pub(super) fn check_all(io: &IoRef, root: &Path) {
         ("open_files_outlive_their_names", open_files_outlive_their_names),
         ("a_lock_has_one_holder_and_names_it", a_lock_has_one_holder_and_names_it),
         ("clocks_and_randomness_move", clocks_and_randomness_move),
+        ("direct_files_take_whole_blocks", direct_files_take_whole_blocks),
+        ("any_bytes_of_a_direct_file_can_be_read", any_bytes_of_a_direct_file_can_be_read),
+        ("more_operations_than_a_queue_holds_are_done", more_operations_than_a_queue_holds_are_done),
+        ("completions_may_be_dropped_or_waited_for_elsewhere", completions_may_be_dropped_or_waited_for_elsewhere),
     ];
-    for (name, promise) in promises {
+    for (name, promise) in &promises {
         let dir = root.join(name);
         io.create_dir_all(&dir).unwrap();
         promise(io, &dir);
         io.sync_dir(&dir).unwrap();
     }
-    assert_eq!(io.list(root).unwrap().len(), 9);
+    assert_eq!(io.list(root).unwrap().len(), promises.len());
 }
 
 fn create(io: &IoRef, path: &Path, bytes: &[u8]) -> Arc<dyn File> {
@@ -177,6 +181,148 @@ fn clocks_and_randomness_move(io: &IoRef, _dir: &Path) {
     assert!(io.monotonic_nanos() > before);
     assert!(io.unix_micros() > 1_600_000_000_000_000);
     assert_ne!(io.random_u64(), io.random_u64());
+}
+
+const BLOCK: usize = BUFFER_ALIGN;
+
+/// A block's worth of bytes that tell where they stand.
+fn numbered(block: usize, round: usize) -> Vec<u8> {
+    (0..BLOCK / 8).flat_map(|word| ((block << 40) + (round << 20) + word).to_le_bytes()).collect()
+}
+
+fn direct_files_take_whole_blocks(io: &IoRef, dir: &Path) {
+    let path = dir.join("f");
+    let file = io.open_direct(&path, OpenMode::CreateNew).unwrap();
+    let refused = |offset, len| {
+        let error = file.write_all_at(offset, Buffer::zeroed(len)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        let write = Op::Write { offset, buffer: Buffer::zeroed(len) };
+        assert_eq!(file.submit(write).wait().unwrap_err().kind(), ErrorKind::InvalidArgument);
+    };
+    refused(0, 100);
+    refused(512, BLOCK);
+    refused(1, BLOCK - 1);
+    assert_eq!(file.allocate(100).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert!(file.is_empty().unwrap());
+
+    // One refusal among several operations leaves the others be.
+    let write = |block: usize, len| Op::Write {
+        offset: (block * BLOCK) as u64,
+        buffer: Buffer::from_slice(&numbered(block, 0)[..len]),
+    };
+    let ops = vec![write(0, BLOCK), write(1, 7), write(2, BLOCK)];
+    let outcomes: Vec<_> = file.submit_all(ops).into_iter().map(|completion| completion.wait().is_ok()).collect();
+    assert_eq!(outcomes, [true, false, true]);
+    file.allocate(8 * BLOCK as u64).unwrap();
+    assert_eq!(file.len().unwrap(), 8 * BLOCK as u64);
+    let mut model = vec![0; 8 * BLOCK];
+    model[..BLOCK].copy_from_slice(&numbered(0, 0));
+    model[2 * BLOCK..3 * BLOCK].copy_from_slice(&numbered(2, 0));
+    assert_eq!(*file.read_exact_at(0, 8 * BLOCK).unwrap(), *model);
+
+    // The end of the file may lie anywhere; what follows a cut is zeros.
+    file.set_len(2 * BLOCK as u64 + 777).unwrap();
+    assert_eq!(*file.read_at(0, 8 * BLOCK).unwrap(), model[..2 * BLOCK + 777]);
+    file.sync_all().unwrap();
+    assert_eq!(read(io, &path), model[..2 * BLOCK + 777]);
+    file.allocate(4 * BLOCK as u64).unwrap();
+    model[2 * BLOCK + 777..].fill(0);
+    assert_eq!(*file.read_exact_at(0, 4 * BLOCK).unwrap(), model[..4 * BLOCK]);
+    file.write_all_at(2 * BLOCK as u64, Buffer::from_slice(&numbered(5, 1))).unwrap();
+    model[2 * BLOCK..3 * BLOCK].copy_from_slice(&numbered(5, 1));
+    file.sync_data().unwrap();
+    let reader = io.open_direct(&path, OpenMode::Read).unwrap();
+    assert_eq!(*reader.read_exact_at(0, 4 * BLOCK).unwrap(), model[..4 * BLOCK]);
+    assert!(reader.write_all_at(0, Buffer::zeroed(BLOCK)).is_err());
+    assert!(io.open_direct(&path, OpenMode::CreateNew).is_err());
+    assert!(io.open_direct(dir, OpenMode::Read).is_err());
+}
+
+fn any_bytes_of_a_direct_file_can_be_read(io: &IoRef, dir: &Path) {
+    let path = dir.join("f");
+    let len = 5 * BLOCK + 1234;
+    let model: Vec<u8> = (0..6).flat_map(|block| numbered(block, 3)).take(len).collect();
+    {
+        let file = io.open_direct(&path, OpenMode::CreateNew).unwrap();
+        let blocks = (0..6)
+            .map(|block| Op::Write { offset: (block * BLOCK) as u64, buffer: Buffer::from_slice(&numbered(block, 3)) });
+        for completion in file.submit_all(blocks.collect()) {
+            assert_eq!(completion.wait().unwrap().bytes, BLOCK);
+        }
+        file.set_len(len as u64).unwrap();
+        file.sync_all().unwrap();
+    }
+    let file = io.open_direct(&path, OpenMode::Read).unwrap();
+    let mut random = random::Random::new(11);
+    for _ in 0..300 {
+        let (offset, wanted) = (random.index(len + 2000), random.index(3 * BLOCK));
+        let expected = model.get(offset..).map_or(&[][..], |rest| &rest[..rest.len().min(wanted)]);
+        assert_eq!(*file.read_at(offset as u64, wanted).unwrap(), *expected, "{wanted} bytes at {offset}");
+        // Into memory that has more room, and other bytes in it.
+        let mut buffer = Buffer::from_slice(&vec![0xee; 4 * BLOCK]);
+        buffer.truncate(wanted);
+        let done = file.submit(Op::Read { offset: offset as u64, buffer }).wait().unwrap();
+        assert_eq!(done.bytes, done.buffer.as_ref().unwrap().len());
+        assert_eq!(*done.buffer.unwrap(), expected[..done.bytes]);
+        assert!(done.bytes > 0 || expected.is_empty(), "{wanted} bytes at {offset}");
+    }
+    assert_eq!(*file.read_at(1 << 40, 10).unwrap(), *b"");
+    assert_eq!(file.read_exact_at(len as u64 - 5, 10).unwrap_err().kind(), ErrorKind::Corruption);
+}
+
+fn more_operations_than_a_queue_holds_are_done(io: &IoRef, dir: &Path) {
+    const BLOCKS: usize = 700;
+    for (name, direct) in [("buffered", false), ("direct", true)] {
+        let path = dir.join(name);
+        let open = |mode| if direct { io.open_direct(&path, mode) } else { io.open(&path, mode) };
+        let file = open(OpenMode::CreateNew).unwrap();
+        let writes = (0..BLOCKS)
+            .map(|block| Op::Write { offset: (block * BLOCK) as u64, buffer: Buffer::from_slice(&numbered(block, 7)) });
+        for completion in file.submit_all(writes.collect()) {
+            assert_eq!(completion.wait().unwrap().bytes, BLOCK);
+        }
+        file.submit(Op::SyncData).wait().unwrap();
+        let read = |block: usize| Op::Read { offset: (block * BLOCK) as u64, buffer: Buffer::zeroed(BLOCK) };
+        let mut completions: Vec<_> = (0..BLOCKS).map(|block| (block, file.submit(read(block)))).collect();
+        completions.reverse();
+        for (block, completion) in completions {
+            assert_eq!(*completion.wait().unwrap().buffer.unwrap(), *numbered(block, 7));
+        }
+    }
+}
+
+fn completions_may_be_dropped_or_waited_for_elsewhere(io: &IoRef, dir: &Path) {
+    let file = io.open_direct(&dir.join("f"), OpenMode::CreateNew).unwrap();
+    file.allocate(64 * BLOCK as u64).unwrap();
+    // Submitted by a thread that ends at once; even blocks are waited for here, odd ones by nobody.
+    let other = Arc::clone(&file);
+    let submitter = thread::spawn("submitter", move || {
+        let write = |block: usize| Op::Write {
+            offset: (block * BLOCK) as u64,
+            buffer: Buffer::from_slice(&numbered(block, 9)),
+        };
+        let mut kept = Vec::new();
+        for (block, completion) in other.submit_all((0..64).map(write).collect()).into_iter().enumerate() {
+            if block % 2 == 0 {
+                kept.push(completion);
+            }
+        }
+        kept
+    });
+    for completion in submitter.unwrap().join().unwrap() {
+        while !completion.is_ready() {
+            thread::yield_now();
+        }
+        assert_eq!(completion.wait().unwrap().bytes, BLOCK);
+    }
+    let written = |block: usize| *file.read_exact_at((block * BLOCK) as u64, BLOCK).unwrap() == *numbered(block, 9);
+    assert!((0..64).step_by(2).all(written));
+    // A sync waits for nothing that was not waited for, but what was dropped ends some time.
+    let deadline = io.monotonic_nanos() + 60_000_000_000;
+    while !(0..64).all(written) {
+        assert!(io.monotonic_nanos() < deadline, "a dropped completion did not let its write run to its end");
+        thread::yield_now();
+    }
 }
 
 #[test]

@@ -27,19 +27,26 @@ const ZEROS_BYTES: usize = 1024 * 1024;
 
 /// The operating system's files, clock and randomness.
 pub fn posix() -> IoRef {
-    Arc::new(Posix { start: Instant::now() })
+    Arc::new(Posix { start: Instant::now(), notice: None })
+}
+
+/// The same, because a better back end is not to be had.
+pub(super) fn posix_because(notice: String) -> IoRef {
+    Arc::new(Posix { start: Instant::now(), notice: Some(notice) })
 }
 
 #[derive(Debug)]
 struct Posix {
     /// What [`Io::monotonic_nanos`] counts from.
     start: Instant,
+    notice: Option<String>,
 }
 
+/// An open file and the path it was opened by.
 #[derive(Debug)]
-struct PosixFile {
-    file: fs::File,
-    path: PathBuf,
+pub(super) struct PosixFile {
+    pub(super) file: fs::File,
+    pub(super) path: PathBuf,
 }
 
 #[derive(Debug)]
@@ -55,21 +62,12 @@ impl Io for Posix {
         "posix"
     }
 
+    fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
-        let mut options = fs::OpenOptions::new();
-        options.read(true);
-        match mode {
-            OpenMode::Read => &mut options,
-            OpenMode::ReadWrite => options.write(true),
-            OpenMode::Create => options.write(true).create(true),
-            OpenMode::CreateNew => options.write(true).create_new(true),
-        };
-        let file = options.open(path).map_err(|e| Error::io("open file", path, e))?;
-        let is_dir = file.metadata().map_err(|e| Error::io("open file", path, e))?.is_dir();
-        if is_dir {
-            return Err(Error::io("open file", path, Cause::IsADirectory.into()));
-        }
-        Ok(Arc::new(PosixFile { file, path: path.to_owned() }))
+        Ok(Arc::new(PosixFile::open(path, mode)?))
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<()> {
@@ -195,7 +193,7 @@ impl File for PosixFile {
         }
         reserve(&self.file, offset, len - offset).map_err(|e| Error::io("allocate", &self.path, e))?;
         // Reserved space is marked unwritten until its first write, which changes metadata: so write it now.
-        let zeros = vec![0; usize::try_from(len - offset).map_or(ZEROS_BYTES, |bytes| bytes.min(ZEROS_BYTES))];
+        let zeros = Buffer::zeroed(usize::try_from(len - offset).map_or(ZEROS_BYTES, |bytes| bytes.min(ZEROS_BYTES)));
         while offset < len {
             let step = usize::try_from(len - offset).map_or(zeros.len(), |left| left.min(zeros.len()));
             let zeros = zeros.get(..step).unwrap_or(&zeros);
@@ -207,8 +205,31 @@ impl File for PosixFile {
 }
 
 impl PosixFile {
+    pub(super) fn open(path: &Path, mode: OpenMode) -> Result<PosixFile> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => &mut options,
+            OpenMode::ReadWrite => options.write(true),
+            OpenMode::Create => options.write(true).create(true),
+            OpenMode::CreateNew => options.write(true).create_new(true),
+        };
+        let file = options.open(path).map_err(|e| Error::io("open file", path, e))?;
+        let is_dir = file.metadata().map_err(|e| Error::io("open file", path, e))?.is_dir();
+        if is_dir {
+            return Err(Error::io("open file", path, Cause::IsADirectory.into()));
+        }
+        Ok(PosixFile { file, path: path.to_owned() })
+    }
+
+    /// Reads into `bytes`; gives how many.
+    pub(super) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> std::io::Result<usize> {
+        retried(|| self.file.read_at(bytes, offset))
+    }
+
     fn read(&self, offset: u64, mut buffer: Buffer) -> Result<Done> {
-        let bytes = retried(|| self.file.read_at(&mut buffer, offset))
+        let bytes = self
+            .read_into(offset, &mut buffer)
             .map_err(|e| Error::io(&format!("read at offset {offset}"), &self.path, e))?;
         buffer.truncate(bytes);
         Ok(Done { buffer: Some(buffer), bytes })
@@ -227,7 +248,7 @@ impl PosixFile {
 }
 
 /// Calls until a signal does not interrupt.
-fn retried<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+pub(super) fn retried<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match call() {
             Err(e) if e.kind() == Cause::Interrupted => {}

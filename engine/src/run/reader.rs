@@ -272,7 +272,7 @@ impl Run {
 
 impl Loaded {
     fn read(run: &Run) -> Result<Loaded> {
-        let file = run.io.open(&run.path, OpenMode::Read)?;
+        let file = run.io.open_direct(&run.path, OpenMode::Read)?;
         let file_bytes = file.len()?;
         let tail = Tail::read(file.as_ref(), file_bytes)?;
         let trailer =

@@ -376,15 +376,13 @@ impl RunScan {
                 }
             }
         }
-        for extent in merged(wanted) {
-            let buffer = Buffer::zeroed(extent.bytes);
-            let completion = loaded.file.submit(Op::Read { offset: extent.offset, buffer });
-            self.metrics.bytes_read += offset_of(extent.bytes);
-            batch.reads.push(Read {
-                offset: extent.offset,
-                bytes: extent.bytes,
-                state: ReadState::InFlight(completion),
-            });
+        let wanted = merged(wanted);
+        let read =
+            |Extent { offset, bytes }: &Extent| Op::Read { offset: *offset, buffer: Buffer::for_read(*offset, *bytes) };
+        let completions = loaded.file.submit_all(wanted.iter().map(read).collect());
+        for (Extent { offset, bytes }, completion) in wanted.into_iter().zip(completions) {
+            self.metrics.bytes_read += offset_of(bytes);
+            batch.reads.push(Read { offset, bytes, state: ReadState::InFlight(completion) });
         }
         batch.pieces = pieces;
         Ok(batch)

@@ -21,19 +21,21 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::channel::{self, Receiver, Sender};
 use crate::io::thread::{self, JoinHandle};
-use crate::io::{Buffer, File, IoRef, OpenMode};
+use crate::io::{BUFFER_ALIGN, Buffer, Completion, File, IoRef, Op, OpenMode};
 use crate::key::EncodedKeys;
 use crate::limits::{SLICE_BYTES_TARGET, SLICE_ROWS_MAX, TILE_ROWS};
 use crate::model::IndexBuilder;
 use crate::types::{ColumnId, ColumnType, RunId, Seq};
 use arrow::array::{Array, ArrayRef, Int64Array};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 1024 * 1024;
+/// Writes in flight, so that the device works while the next tile is encoded.
+const WRITES_MAX: usize = 2;
 /// Bytes of a tile's rows in memory at which a tile should aim, by the first rows.
 const TILE_RAW_BYTES_TARGET: f64 = 4.0 * 1024.0 * 1024.0;
 /// Bytes of a tile's rows in memory at which it ends early.
@@ -88,7 +90,7 @@ impl RunWriter {
         }
         let path = file_path(dir, id);
         let random = io.random_u64();
-        let file = io.open(&path, OpenMode::CreateNew)?;
+        let file = io.open_direct(&path, OpenMode::CreateNew)?;
         let mut types: Vec<ColumnType> = schema.columns.iter().map(|column| column.1).collect();
         types.extend([SEQ_TYPE, KIND_TYPE]);
         let mut writer = RunWriter {
@@ -100,7 +102,7 @@ impl RunWriter {
             tile: TileRows::default(),
             pool: None,
             ready: BTreeMap::new(),
-            out: Output { file, random, written: 0, buffer: Buffer::with_capacity(WRITE_BYTES + WRITE_BYTES / 4) },
+            out: Output::new(file, random),
             index: Some(IndexBuilder::new(schema.key.shape(), options.index)),
             lengths: vec![Vec::new(); types.len()],
             stats: types.into_iter().map(StatsBuilder::new).collect(),
@@ -362,9 +364,6 @@ impl RunWriter {
             return Err(Error::internal("a tile of a run was lost"));
         }
         let (bytes, trailer) = self.write_end(&plan)?;
-        if !mutant!(SkipRunSync) {
-            self.out.file.sync_all()?;
-        }
         if !mutant!(SkipRunDirSync) {
             self.io.sync_dir(&self.dir)?;
         }
@@ -424,7 +423,7 @@ impl RunWriter {
         let file_bytes = self.out.position() + offset_of(TRAILER_BYTES);
         let trailer = Trailer { footer_offset, footer_bytes, id: self.id, random: self.out.random, file_bytes };
         self.out.put(&trailer.encode())?;
-        self.out.flush()?;
+        self.out.finish()?;
         Ok((file_bytes, trailer))
     }
 }
@@ -476,16 +475,34 @@ fn approximate(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::INFINITY, f64::from)
 }
 
-/// The file, and what has not been written to it yet.
+/// The file, and what has not been written to it yet. Writes are whole blocks; the last one is filled up, and the file cut
+/// to its length afterwards.
 #[derive(Debug)]
 struct Output {
     file: Arc<dyn File>,
     random: u64,
+    /// Where `buffer` belongs, a whole number of blocks.
     written: u64,
     buffer: Buffer,
+    /// Oldest first.
+    writes: VecDeque<Write>,
+    /// A buffer that came back from a write.
+    spare: Buffer,
+}
+
+/// A write in flight.
+#[derive(Debug)]
+struct Write {
+    offset: u64,
+    completion: Completion,
 }
 
 impl Output {
+    fn new(file: Arc<dyn File>, random: u64) -> Self {
+        let buffer = Buffer::with_capacity(WRITE_BYTES + WRITE_BYTES / 4);
+        Output { file, random, written: 0, buffer, writes: VecDeque::new(), spare: Buffer::new() }
+    }
+
     fn position(&self) -> u64 {
         self.written + offset_of(self.buffer.len())
     }
@@ -510,13 +527,50 @@ impl Output {
         Ok(Section { kind, column, offset, bytes })
     }
 
+    /// Begins to write the whole blocks that have gathered.
     fn flush(&mut self) -> Result<()> {
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut buffer = self.file.write_all_at(self.written, buffer)?;
-        self.written += offset_of(buffer.len());
-        buffer.clear();
-        self.buffer = buffer;
+        let rest = self.buffer.len() % BUFFER_ALIGN;
+        let whole = self.buffer.len() - rest;
+        if whole == 0 {
+            return Ok(());
+        }
+        let mut next = std::mem::take(&mut self.spare);
+        next.clear();
+        next.reserve(WRITE_BYTES + WRITE_BYTES / 4);
+        next.extend_from_slice(self.buffer.get(whole..).unwrap_or_default());
+        let mut buffer = std::mem::replace(&mut self.buffer, next);
+        buffer.truncate(whole);
+        let offset = self.written;
+        self.written += offset_of(whole);
+        self.writes.push_back(Write { offset, completion: self.file.submit(Op::Write { offset, buffer }) });
+        self.await_writes(WRITES_MAX)
+    }
+
+    /// Waits until no more than `left` writes are in flight.
+    fn await_writes(&mut self, left: usize) -> Result<()> {
+        while self.writes.len() > left {
+            let Some(write) = self.writes.pop_front() else { break };
+            let done = write.completion.wait()?;
+            let buffer = done.buffer.ok_or_else(|| Error::internal("a write lost its buffer"))?;
+            let written = done.bytes - done.bytes % BUFFER_ALIGN;
+            if let Some(rest) = buffer.get(written..).filter(|rest| !rest.is_empty()) {
+                self.file.write_all_at(write.offset + offset_of(written), Buffer::from_slice(rest))?;
+            }
+            self.spare = buffer;
+        }
         Ok(())
+    }
+
+    /// Writes what is left and makes the file durable.
+    fn finish(&mut self) -> Result<()> {
+        let len = self.position();
+        self.buffer.resize(self.buffer.len().next_multiple_of(BUFFER_ALIGN), 0);
+        self.flush()?;
+        self.await_writes(0)?;
+        if self.written > len {
+            self.file.set_len(len)?;
+        }
+        if mutant!(SkipRunSync) { Ok(()) } else { self.file.sync_all() }
     }
 }
 

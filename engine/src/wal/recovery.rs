@@ -59,7 +59,7 @@ pub(super) fn survey(io: &IoRef, dir: &Path, database_id: &[u8; 16]) -> Result<V
 }
 
 fn look(io: &IoRef, number: u64, path: PathBuf, database_id: &[u8; 16]) -> Result<Found> {
-    let file = io.open(&path, OpenMode::Read)?;
+    let file = io.open_direct(&path, OpenMode::Read)?;
     let header = match SegmentHeader::decode(&file.read_at(0, BLOCK_BYTES)?) {
         HeaderBlock::Bad => None,
         HeaderBlock::Valid(header, crc) => Some((header, crc)),

@@ -30,7 +30,7 @@ impl Ready {
     pub(super) fn prepare(io: &IoRef, dir: &Path, number: u64, bytes: u64) -> Result<Ready> {
         let path = dir.join(file_name(number));
         let prepare = || {
-            let file = io.open(&path, OpenMode::CreateNew)?;
+            let file = io.open_direct(&path, OpenMode::CreateNew)?;
             file.allocate(bytes)?;
             file.sync_all()?;
             if !mutant!(SkipSegmentDirSync) {
