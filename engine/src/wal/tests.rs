@@ -622,6 +622,18 @@ fn a_log_without_syncs_writes_what_has_gathered() {
 }
 
 #[test]
+fn more_than_a_frame_that_no_watermark_covers_is_written_again() {
+    let disk = SimDisk::new(6);
+    let io = disk.io();
+    let (wal, ..) = try_open(&io, WalOptions { segment_bytes: 8 << 20, sync: SyncMode::None }, 0).unwrap();
+    let lsn = wal.append(&record(1, 3_000_000)).unwrap();
+    wal.sync_to(lsn).unwrap();
+    drop(wal);
+    let (_, records) = open(&io);
+    assert_eq!(records, [(lsn, record(1, 3_000_000))]);
+}
+
+#[test]
 fn after_a_rest_a_watermark_proves_the_last_record() {
     let simulation = Simulation::new(8, SimOptions::default());
     let disk = simulation.disk();

@@ -6,6 +6,7 @@ The engine through its public interface, as its users see it.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 mod catalog;
+mod files;
 mod fixture;
 mod loads;
 mod model;

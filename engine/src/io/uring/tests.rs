@@ -300,6 +300,16 @@ fn what_a_dropped_completion_worked_on_stays_until_the_kernel_is_done() {
 }
 
 #[test]
+fn a_ring_that_goes_with_work_in_flight_leaks_what_it_worked_on() {
+    let Some(_) = uring_if_any() else { return };
+    let ring = Arc::new(ring::Ring::new().unwrap());
+    let (reading, _writing) = pipe();
+    drop(ring.submit(read_of(&reading)));
+    drop(ring);
+    assert_eq!(Arc::strong_count(&reading), 2, "memory that the kernel may write to was given back");
+}
+
+#[test]
 fn waiters_sleep_and_each_gets_its_own() {
     let Some(_) = uring_if_any() else { return };
     let ring = Arc::new(ring::Ring::new().unwrap());
