@@ -51,8 +51,16 @@ pub(super) struct PosixFile {
 
 #[derive(Debug)]
 struct PosixLock {
-    /// Holds the `flock`: closing it lets go.
-    _file: fs::File,
+    /// Holds the `flock`.
+    file: fs::File,
+}
+
+impl Drop for PosixLock {
+    fn drop(&mut self) {
+        // Closing it would let go too, but not while a process that was forked and has not yet run another program
+        // shares the descriptor. If it fails, closing is what remains.
+        let _ = flock(&self.file, libc::LOCK_UN);
+    }
 }
 
 impl Lock for PosixLock {}
@@ -126,14 +134,14 @@ impl Io for Posix {
             .truncate(false)
             .open(path)
             .map_err(|e| Error::io("open lock file", path, e))?;
-        match flock(&file) {
+        match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
             Ok(()) => {}
             Err(e) if e.kind() == Cause::WouldBlock => return Err(locked(path, read_process_id(&mut file))),
             Err(e) => return Err(failed(e)),
         }
         file.set_len(0).map_err(failed)?;
         file.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(failed)?;
-        Ok(Box::new(PosixLock { _file: file }))
+        Ok(Box::new(PosixLock { file }))
     }
 
     fn unix_micros(&self) -> i64 {
@@ -267,10 +275,10 @@ fn kind_of(metadata: &fs::Metadata) -> EntryKind {
     }
 }
 
-fn flock(file: &fs::File) -> std::io::Result<()> {
+fn flock(file: &fs::File, operation: i32) -> std::io::Result<()> {
     retried(|| {
         // SAFETY: the descriptor is open for as long as `file` is borrowed.
-        match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } {
+        match unsafe { libc::flock(file.as_raw_fd(), operation) } {
             0 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
         }
@@ -327,6 +335,17 @@ mod tests {
         let error = io.lock(&path).unwrap_err();
         assert_eq!(error.message(), format!("process {} has it open", io.process_id()));
         assert_eq!(error.place().unwrap().file, path);
+    }
+
+    #[test]
+    fn a_lock_is_let_go_while_a_forked_process_shares_its_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let file = fs::File::create(&path).unwrap();
+        flock(&file, libc::LOCK_EX | libc::LOCK_NB).unwrap();
+        let _shared = file.try_clone().unwrap();
+        drop(PosixLock { file });
+        posix().lock(&path).unwrap();
     }
 
     #[test]
