@@ -25,7 +25,7 @@ use std::sync::Arc;
 const ATTEMPTS_MAX: usize = 20;
 
 const LOG_ADVICE: &str = "Commits from there on are in doubt: restore the database from a backup, or set the log's files aside to go on without.";
-const CATALOG_ADVICE: &str = "Tables may be missing or wrong: restore the database from a backup.";
+pub(super) const CATALOG_ADVICE: &str = "Tables may be missing or wrong: restore the database from a backup.";
 
 impl Check<'_> {
     /// Gives the catalog, if it could be read.

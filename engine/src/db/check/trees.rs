@@ -2,6 +2,7 @@
 Trees and their runs: each run by itself, and runs against each other.
 */
 
+use super::log::CATALOG_ADVICE;
 use super::{Check, Problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::EntryKind;
@@ -9,7 +10,7 @@ use crate::key::{Key, KeyRange};
 use crate::manifest::{Manifest, RunEntry, State, StorageState};
 use crate::run::{Run, RunBatch, RunScan, RunScanOptions, RunSchema};
 use crate::scan::tree::LAST_LEVEL;
-use crate::txn::catalog::{Catalog, SystemTables};
+use crate::txn::catalog::{Catalog, FIRST_USER_ID, SystemTables};
 use crate::types::{Seq, StorageId, TableDef};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -192,6 +193,7 @@ fn name_of(id: StorageId, table: Option<&TableDef>) -> String {
 
 fn advice(table: Option<&TableDef>) -> String {
     match table {
+        Some(table) if table.storage.0 < FIRST_USER_ID => CATALOG_ADVICE.to_owned(),
         Some(table) => format!("Rows of table {} are affected. {RUN_ADVICE}", table.name),
         None => RUN_ADVICE.to_owned(),
     }
