@@ -18,7 +18,7 @@ pub use crate::manifest::LoadRecord;
 pub use crate::scan::{Row, Scan, ScanMetrics, ScanRequest};
 pub use crate::txn::{Expectation, Ingest, IngestReport, OnConflict, Snapshot, Transaction, WriteKind};
 pub use crate::wal::SyncMode;
-pub use check::{CheckReport, Note, Problem, check_directory};
+pub use check::{CheckReport, Note, Problem, check_directory, check_directory_until};
 pub use identity::FORMAT_VERSION;
 pub use stats::{DbStats, RunStats, TableStats};
 
@@ -241,7 +241,15 @@ impl Db {
     /// # Errors
     /// `Io` where the directory cannot be listed. Everything else is in the report.
     pub fn check(&self) -> Result<CheckReport> {
-        check_directory(&self.inner.store.io, &self.inner.store.dir)
+        self.check_until(&|| false)
+    }
+
+    /// The same, but ends soon after `stop` says so.
+    ///
+    /// # Errors
+    /// As [`Db::check`].
+    pub fn check_until(&self, stop: &dyn Fn() -> bool) -> Result<CheckReport> {
+        check_directory_until(&self.inner.store.io, &self.inner.store.dir, stop)
     }
 
     /// Flushes the log, writes its watermark, releases the lock, for all clones. Dropping the last clone does the same and

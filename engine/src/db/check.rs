@@ -45,8 +45,16 @@ const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// `NotADatabase` where there is nothing of a database; `Io` where the directory cannot be listed. Everything else is in
 /// the report.
 pub fn check_directory(io: &IoRef, dir: &Path) -> Result<CheckReport> {
+    check_directory_until(io, dir, &|| false)
+}
+
+/// The same, but ends soon after `stop` says so; the report says then that it is not of everything.
+///
+/// # Errors
+/// As [`check_directory`].
+pub fn check_directory_until(io: &IoRef, dir: &Path, stop: &dyn Fn() -> bool) -> Result<CheckReport> {
     let entries = list(io, dir)?;
-    let mut check = Check { io, dir, cache: Cache::new(CACHE_BYTES), report: CheckReport::new(dir) };
+    let mut check = Check { io, dir, cache: Cache::new(CACHE_BYTES), report: CheckReport::new(dir), stop };
     check.count(&entries);
     let id = check.identity();
     let manifest = check.manifest(id);
@@ -59,6 +67,7 @@ pub fn check_directory(io: &IoRef, dir: &Path) -> Result<CheckReport> {
         }
     }
     check.strangers(&entries, manifest.as_ref());
+    check.report.is_whole = !stop();
     Ok(check.report)
 }
 
@@ -88,6 +97,7 @@ struct Check<'a> {
     dir: &'a Path,
     cache: Arc<Cache>,
     report: CheckReport,
+    stop: &'a dyn Fn() -> bool,
 }
 
 impl Check<'_> {

@@ -38,7 +38,15 @@ impl Run {
     /// # Errors
     /// `Io` where the file cannot be read. Corruption is a finding.
     pub fn verify(self: &Arc<Self>) -> Result<Vec<Finding>> {
-        let mut check = Check { run: self, findings: Vec::new() };
+        self.verify_until(&|| false)
+    }
+
+    /// The same, as far as it gets until `stop` says so.
+    ///
+    /// # Errors
+    /// As [`Run::verify`].
+    pub fn verify_until(self: &Arc<Self>, stop: &dyn Fn() -> bool) -> Result<Vec<Finding>> {
+        let mut check = Check { run: self, findings: Vec::new(), stop };
         if let Some(loaded) = check.sound(self.loaded())? {
             check.all(loaded)?;
         }
@@ -49,6 +57,7 @@ impl Run {
 struct Check<'a> {
     run: &'a Arc<Run>,
     findings: Vec<Finding>,
+    stop: &'a dyn Fn() -> bool,
 }
 
 impl Check<'_> {
@@ -73,12 +82,15 @@ impl Check<'_> {
         self.sound(loaded.check_header(self.run.meta().id))?;
         self.sections(loaded)?;
         for tile in 0..loaded.locators.tiles() {
+            if (self.stop)() {
+                return Ok(());
+            }
             for column in 0..loaded.columns.len() {
                 self.sound(self.unit(loaded, tile, column))?;
             }
         }
         for slice in 0..loaded.locators.slices() {
-            if self.findings.len() >= FINDINGS_MAX {
+            if self.findings.len() >= FINDINGS_MAX || (self.stop)() {
                 return Ok(());
             }
             self.sound(self.slice(loaded, slice))?;
@@ -174,6 +186,9 @@ impl Check<'_> {
         let (mut rows, mut tombstones, mut slice) = (0, 0, 0);
         let mut seqs: Option<(Seq, Seq)> = None;
         while let Some(batch) = scan.next()? {
+            if (self.stop)() {
+                return Ok(());
+            }
             let follows = batch.keys.first().is_some_and(|first| rows == 0 || last.as_slice() < first);
             if !follows || !batch.keys.is_strictly_sorted() {
                 let offset = loaded.locators.frame(slice, loaded.guard_column()).offset;

@@ -19,6 +19,7 @@ Examples:
   omendb runs.omendb -f a.sql -f b.sql     run scripts, stop at the first error
   echo 'SELECT 1' | omendb                 run what comes in, in memory
   omendb runs.omendb --read-only           look while another process writes
+  omendb runs.omendb --check               verify every byte, also of a database that does not open
 ";
 
 /// The OmenDB shell: SQL on a database directory, or in memory.
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// Open for reading only, beside a writer, at the state as at open
     #[arg(long)]
     pub read_only: bool,
+    /// Read everything in the database, verify it, name what is wrong, and exit: 3 if something is
+    #[arg(long, requires = "dir", conflicts_with_all = ["commands", "files", "read_only"])]
+    pub check: bool,
     /// Tell how long each statement took
     #[arg(long)]
     pub timing: bool,

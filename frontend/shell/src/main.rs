@@ -4,6 +4,7 @@
 ```text
     args        the command line
     start       from the command line to an open database, and what to do with it
+    check       --check
     script      files and pipes: what they hold is run as it arrives, up to the first error
     repl        a person at a terminal: editing, completion, history
     shell       runs one statement or command, and shows what it gives
@@ -20,6 +21,7 @@ stdout carries results and nothing else; prompts, notes, timings, progress and e
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod args;
+mod check;
 mod feed;
 mod keywords;
 mod lexer;

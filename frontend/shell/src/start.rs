@@ -5,7 +5,7 @@ From the command line to an open database, and what to do with it: run what is a
 use crate::args::{Args, Task};
 use crate::output::Output;
 use crate::shell::{Shell, Stop};
-use crate::{repl, script};
+use crate::{check, repl, script};
 use clap::{CommandFactory, ValueEnum};
 use omendb_cli::interrupt::Interrupt;
 use omendb_cli::report::{self, say};
@@ -28,6 +28,9 @@ pub(crate) fn run(arguments: Vec<OsString>) -> Exit {
             return if e.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
+    if let (true, Some(dir)) = (args.check, &args.dir) {
+        return check::run(dir, Colour::stderr(args.color.unwrap_or_default()));
+    }
     match open(&args) {
         Ok(mut shell) => {
             let exit = work(&args, &mut shell);

@@ -14,6 +14,7 @@ that is large enough for what [`parse`] lets through.
 */
 
 pub(crate) mod assign;
+mod check;
 mod conflict;
 pub(crate) mod context;
 mod copy;
@@ -52,6 +53,9 @@ pub(crate) fn on_large_stack<T>(work: impl FnOnce() -> T) -> T {
 
 /// Runs one statement.
 pub(crate) fn execute(session: &Arc<Inner>, sql: &str) -> Result<Outcome> {
+    if check::is_check(sql) {
+        return check::run(session);
+    }
     on_large_stack(|| {
         let statement = parse::statement(sql)?;
         if let Some(plan) = fast_path::recognise(session, &statement)? {

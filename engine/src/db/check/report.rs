@@ -63,6 +63,8 @@ fn place(f: &mut fmt::Formatter<'_>, file: &Path, offset: Option<u64>) -> fmt::R
 pub struct CheckReport {
     /// The database's directory.
     pub dir: PathBuf,
+    /// Whether the check came to its end.
+    pub is_whole: bool,
     /// Files in it.
     pub files: u64,
     /// Their bytes.
@@ -95,6 +97,7 @@ impl CheckReport {
     pub(super) fn new(dir: &Path) -> CheckReport {
         CheckReport {
             dir: dir.to_owned(),
+            is_whole: false,
             files: 0,
             bytes: 0,
             manifest_edits: 0,

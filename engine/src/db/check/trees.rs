@@ -31,6 +31,9 @@ impl Check<'_> {
             let table = tables.get(id).map(Arc::as_ref);
             self.levels(state, *id, storage, table);
             for entry in &storage.runs {
+                if (self.stop)() {
+                    return;
+                }
                 self.run(entry, table);
             }
             self.ages(storage, table);
@@ -81,7 +84,7 @@ impl Check<'_> {
             let error = Error::corruption(format!("run {} is missing", entry.meta.id.0)).at(run.path(), None);
             return self.report.problem(&error, &advice(table));
         }
-        let findings = match run.verify() {
+        let findings = match run.verify_until(self.stop) {
             Ok(findings) => findings,
             Err(error) => return self.report.problem(&error.at(run.path(), None), &advice(table)),
         };
