@@ -136,11 +136,11 @@ impl Db {
     /// # Errors
     /// `NotADatabase`, `NewerFormat`, `Locked` (names the process id), `Io`, `Corruption`.
     pub fn open(options: Options) -> Result<Db> {
-        let io = match &options.io {
+        let io = io::steady(&match &options.io {
             Some(io) => Arc::clone(io),
             None if options.dir.is_some() => io::platform()?,
             None => io::memory(),
-        };
+        });
         let dir = options.dir.clone().unwrap_or_else(|| PathBuf::from(MEMORY_DIR));
         let (store, lock) = open::open(&io, &dir, &options)?;
         let has_workers = options.background && !options.read_only;

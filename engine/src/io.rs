@@ -12,6 +12,7 @@ from the same seed. `clippy.toml` forbids the standard library's own doors elsew
     memory      a whole file system in memory: databases without a directory, and tests
     sim         the simulator: scheduler, virtual clock, crashable disk, faults
     store       the file tree that memory and sim share
+    steady      a back end around another, whose directories stay failed once a sync has failed
     sync, channel, thread
                 locks, queues and threads: the standard library's, or the simulator's inside a simulation
     buffer      owned, page-aligned bytes: what an operation carries to the device and back
@@ -56,6 +57,7 @@ mod platform;
 mod posix;
 pub mod random;
 pub mod sim;
+mod steady;
 mod store;
 pub mod sync;
 pub mod thread;
@@ -66,6 +68,7 @@ pub use buffer::{BUFFER_ALIGN, Buffer};
 pub use memory::memory;
 pub use platform::platform;
 pub use posix::posix;
+pub use steady::steady;
 #[cfg(target_os = "linux")]
 pub use uring::uring;
 

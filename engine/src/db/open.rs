@@ -120,8 +120,14 @@ fn make(io: &IoRef, dir: &Path) -> Result<()> {
     let id = u128::from(io.random_u64()) << 64 | u128::from(io.random_u64());
     let id = id.to_be_bytes();
     let mut manifest = Manifest::create(io, dir, id)?;
-    manifest.close()?;
-    identity::write(io, dir, id)
+    identity::write(io, dir, id)?;
+    manifest.apply(made())?;
+    manifest.close()
+}
+
+/// What a manifest says once the identity is durable: runs count from 1. Until it does, every open writes the identity again.
+fn made() -> Edit {
+    Edit { next_run_id: Some(1), ..Edit::default() }
 }
 
 fn check_id(dir: &Path, id: [u8; 16], manifest_id: [u8; 16]) -> Result<()> {
@@ -156,6 +162,13 @@ fn open_writer(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> 
     let id = identity::read(io, dir)?;
     let (mut manifest, state) = Manifest::open(io, dir)?;
     manifest.limit_edits(options.manifest_bytes);
+    if state.next_run_id == 0 {
+        match identity::write(io, dir, id).and_then(|()| manifest.apply(made())) {
+            // As for the manifest: a full disk must not keep a database from being read.
+            Err(error) if error.kind() == ErrorKind::DiskFull => {}
+            done => done?,
+        }
+    }
     check_id(dir, id, manifest.database_id())?;
     let cache = Cache::new(options.cache_bytes);
     let output = output(io, dir, options, &cache, &state);

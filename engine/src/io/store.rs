@@ -218,7 +218,8 @@ impl Store {
         self.settle_dir(path, &mut Survival::AllKept)
     }
 
-    /// A directory's sync that failed: any of the pending operations are durable, the others never will be.
+    /// A directory's sync that failed: any of the pending operations are durable, the others never will be, but for
+    /// directories that were made: those are durable, since they could not be made again.
     pub(super) fn fail_sync_dir(&self, path: &Path, random: &mut Random) -> Result<()> {
         self.settle_dir(path, &mut Survival::random(random.next_u64()))
     }
@@ -240,7 +241,10 @@ impl Store {
         }
         later.reverse();
         tree.pending = later;
-        for change in now.into_iter().rev().filter(|_| survival.keeps()).flatten() {
+        let makes_dir =
+            |operation: &Operation| operation.iter().any(|change| matches!(change.node, Some(Node::Dir(_))));
+        let mut durable = |operation: &Operation| survival.keeps() || makes_dir(operation);
+        for change in now.into_iter().rev().filter(|operation| durable(operation)).flatten() {
             tree.set_durable(change);
         }
         Ok(())

@@ -253,6 +253,8 @@ pub(crate) struct Stager {
     /// Rows that gave way to another of the same load.
     lost: u64,
     expects: bool,
+    /// Rows could not be staged, and are nowhere: the transaction must not go on without them.
+    failed: Option<(ErrorKind, String)>,
 }
 
 impl Stager {
@@ -273,11 +275,13 @@ impl Stager {
             runs: Vec::new(),
             lost: 0,
             expects: false,
+            failed: None,
         }
     }
 
     /// Takes rows; stages what was gathered when it passes the budget.
     pub(crate) fn push(&mut self, incoming: Incoming, delete: bool, expects: Expects) -> Result<()> {
+        self.check_whole()?;
         self.expects = self.expects || !matches!(expects, Expects::All(0));
         self.rows.push(incoming.keys, incoming.columns, delete, expects);
         if self.rows.bytes() < self.budget {
@@ -314,8 +318,26 @@ impl Stager {
         Shape { layout: Layout::Column, level: 0, fixed_seq, threads: 0 }
     }
 
-    /// Stages what was gathered.
+    /// That no rows were lost on their way.
+    fn check_whole(&self) -> Result<()> {
+        let Some((kind, cause)) = &self.failed else { return Ok(()) };
+        Err(Error::new(
+            *kind,
+            format!("rows of this transaction could not be staged ({cause}); it can only be rolled back"),
+        ))
+    }
+
+    /// Stages what was gathered. After an error the stager is of no use.
     pub(crate) fn spill(&mut self) -> Result<()> {
+        self.check_whole()?;
+        let done = self.try_spill();
+        if let Err(error) = &done {
+            self.failed = Some((error.kind(), error.to_string()));
+        }
+        done
+    }
+
+    fn try_spill(&mut self) -> Result<()> {
         let parts = std::mem::take(&mut self.rows).sorted(self.doubles, self.store.limits.threads);
         let parts = parts.map_err(|error| of_table(error, &self.table))?;
         let shape = self.shape();
@@ -336,6 +358,7 @@ impl Stager {
 
     /// The final runs, with keys that do not overlap, held against `tree`.
     pub(crate) fn settle(mut self, tree: &Arc<Tree>, rule: Rule) -> Result<(Vec<Arc<RunRef>>, Tally)> {
+        self.check_whole()?;
         let (runs, mut tally) = if self.runs.is_empty() {
             self.settle_rows(tree, rule)?
         } else {

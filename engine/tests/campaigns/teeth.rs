@@ -22,8 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(240);
 fn killed_by(campaign: &str, mutant: Option<Mutant>) -> Option<String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([&format!("{campaign}::"), "--nocapture"]).stdin(Stdio::null()).stdout(Stdio::null());
-    command.env("OMENDB_CAMPAIGN_THREADS", "1").env("OMENDB_CRASH_STATES", "1").env("OMENDB_CRASH_SUBSETS", "6");
-    command.env("OMENDB_FAULT_EVERY", "3").env("OMENDB_SIM_SEEDS", "40");
+    command
+        .env("OMENDB_CAMPAIGN_THREADS", "1")
+        .env("OMENDB_CRASH_STATES", "1")
+        .env("OMENDB_CRASH_SUBSETS", "6")
+        .env("OMENDB_CRASH_SEED", "3");
+    command.env("OMENDB_FAULT_EVERY", "5").env("OMENDB_SIM_SEEDS", "40");
     command.env_remove("OMENDB_CRASH_REPLAY").env_remove("OMENDB_FAULT_REPLAY").env_remove("OMENDB_SIM_SEED");
     match mutant {
         Some(mutant) => command.env("OMENDB_MUTANT", format!("{mutant:?}")),

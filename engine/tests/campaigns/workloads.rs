@@ -47,7 +47,7 @@ impl Workload {
 
     /// Whether commits come back before they are durable.
     pub(crate) fn is_lazy(self, seed: u64) -> bool {
-        self == Workload::Commits && seed % 4 == 3
+        matches!(self, Workload::Commits | Workload::Load) && seed % 4 == 3
     }
 
     pub(crate) fn world(self, seed: u64) -> World {
@@ -56,17 +56,13 @@ impl Workload {
 
     pub(crate) fn options(self, seed: u64, io: &IoRef) -> Options {
         let small = options(io);
-        match self {
-            Workload::Commits => {
-                let sync = match (self.is_lazy(seed), seed % 8) {
-                    (false, _) => SyncMode::Always,
-                    (true, 3) => SyncMode::None,
-                    (true, _) => SyncMode::Interval(Duration::from_millis(3)),
-                };
-                Options { memtable_bytes: 1 << 20, sync, ..small }
-            }
-            _ => small,
-        }
+        let sync = match (self.is_lazy(seed), seed % 8) {
+            (false, _) => SyncMode::Always,
+            (true, 3) => SyncMode::None,
+            (true, _) => SyncMode::Interval(Duration::from_millis(3)),
+        };
+        let memtable_bytes = if self == Workload::Commits { 1 << 20 } else { small.memtable_bytes };
+        Options { memtable_bytes, sync, ..small }
     }
 
     /// Runs it on an empty disk.

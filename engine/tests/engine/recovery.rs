@@ -3,7 +3,7 @@ Crashes, failed writes and full disks: what was acknowledged is there, the rest 
 */
 
 use crate::support::*;
-use omendb_engine::db::{Db, Expectation, OnConflict, Options, Row};
+use omendb_engine::db::{Db, Expectation, OnConflict, Options, Row, WriteKind};
 use omendb_engine::io::sim::{Fault, FaultKind, Operation, SimDisk, SimOptions, Simulation, Survivors};
 use omendb_engine::io::{IoRef, thread};
 use omendb_engine::types::{ColumnType, TableDef, Value};
@@ -297,4 +297,55 @@ fn a_full_disk_heals_by_itself() {
         assert_eq!(value_of(&db, &t, 1000), Some(1));
         assert_eq!(value_of(&db, &t, 9000), None);
     }
+}
+
+/// Found by the fault campaign: a look at the transaction's own rows staged them, failed, and lost them.
+#[test]
+fn a_transaction_whose_rows_could_not_be_staged_does_not_commit_without_them() {
+    let disk = SimDisk::new(6);
+    let io = disk.io();
+    let db = Db::open(options(&io)).unwrap();
+    let t = create_kv(&db, "t");
+    let columns = t.column_ids();
+    let mut txn = db.begin().unwrap();
+    txn.write(&t, WriteKind::Put, &columns, &batch(&t, &columns, &ints(&large(0))), Expectation::None).unwrap();
+    disk.inject(Fault::new(FaultKind::DiskFull).on(Operation::Write).path_with("run-").sticky());
+    drop(txn.snapshot());
+    disk.clear_faults();
+    assert_eq!(txn.commit().unwrap_err().kind(), ErrorKind::DiskFull);
+    assert!(all(&db, &t).is_empty());
+    put(&db, &t, &ints(&[(1, 1)]));
+}
+
+/// Found by the fault campaign: the commit stood, and its caller was told that nothing had happened.
+#[test]
+fn a_drop_that_is_durable_is_not_refused_for_want_of_space() {
+    let disk = SimDisk::new(7);
+    let io = disk.io();
+    let db = Db::open(options(&io)).unwrap();
+    let t = create_kv(&db, "t");
+    put(&db, &t, &ints(&[(1, 1)]));
+    disk.inject(Fault::new(FaultKind::DiskFull).on(Operation::Allocate).path_with("manifest-").sticky());
+    let mut txn = db.begin().unwrap();
+    txn.drop_table(t.id).unwrap();
+    txn.commit().unwrap();
+    disk.clear_faults();
+    assert!(table(&db, "t").is_none());
+    db.close().unwrap();
+    let db = Db::open(options(&io)).unwrap();
+    assert!(table(&db, "t").is_none());
+}
+
+/// Found by the fault campaign: the flush came back with an error, and the next commit was taken.
+#[test]
+fn after_a_run_could_not_be_written_writes_are_refused() {
+    let disk = SimDisk::new(8);
+    let io = disk.io();
+    let db = Db::open(Options { background: false, ..options(&io) }).unwrap();
+    let t = create_kv(&db, "t");
+    put(&db, &t, &ints(&[(1, 1)]));
+    disk.inject(Fault::new(FaultKind::Io).on(Operation::Sync).path_with("run-"));
+    assert_eq!(db.flush().unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(try_put(&db, &t, &ints(&[(2, 2)]), Expectation::None).unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(all(&db, &t), ints(&[(1, 1)]));
 }
