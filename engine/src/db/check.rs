@@ -36,14 +36,17 @@ use crate::{run, wal};
 use std::path::Path;
 use std::sync::Arc;
 
+/// How often a check begins again because a writer has overtaken it.
+const ATTEMPTS_MAX: usize = 1000;
+
 /// Bytes of the cache through which one run is read.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Checks the database in `dir`, reading only; it need not open, and a writer may be at work in it.
 ///
 /// # Errors
-/// `NotADatabase` where there is nothing of a database; `Io` where the directory cannot be listed. Everything else is in
-/// the report.
+/// `NotADatabase` where there is nothing of a database; `Io` where the directory cannot be listed, or a writer changes it
+/// faster than its log can be read. Everything else is in the report.
 pub fn check_directory(io: &IoRef, dir: &Path) -> Result<CheckReport> {
     check_directory_until(io, dir, &|| false)
 }
@@ -53,6 +56,16 @@ pub fn check_directory(io: &IoRef, dir: &Path) -> Result<CheckReport> {
 /// # Errors
 /// As [`check_directory`].
 pub fn check_directory_until(io: &IoRef, dir: &Path, stop: &dyn Fn() -> bool) -> Result<CheckReport> {
+    for _ in 0..ATTEMPTS_MAX {
+        if let Some(report) = attempt(io, dir, stop)? {
+            return Ok(report);
+        }
+    }
+    Err(Error::new(ErrorKind::Io, "the database changes faster than it can be checked"))
+}
+
+/// One check; nothing where a writer published another manifest before the log could be read.
+fn attempt(io: &IoRef, dir: &Path, stop: &dyn Fn() -> bool) -> Result<Option<CheckReport>> {
     let entries = list(io, dir)?;
     let mut check = Check { io, dir, cache: Cache::new(CACHE_BYTES), report: CheckReport::new(dir), stop };
     check.count(&entries);
@@ -61,14 +74,14 @@ pub fn check_directory_until(io: &IoRef, dir: &Path, stop: &dyn Fn() -> bool) ->
     if let Some(id) = id.or(manifest.as_ref().map(|manifest| manifest.database_id)) {
         let empty = State::default();
         let state = manifest.as_ref().map_or(&empty, |manifest| &manifest.state);
-        let catalog = check.log_and_catalog(&id, state);
+        let Some(catalog) = check.log_and_catalog(&id, state) else { return Ok(None) };
         if let Some(manifest) = &manifest {
             check.trees(&manifest.state, catalog.as_ref());
         }
     }
     check.strangers(&entries, manifest.as_ref());
     check.report.is_whole = !stop();
-    Ok(check.report)
+    Ok(Some(check.report))
 }
 
 /// The directory's entries, where it may be a database.

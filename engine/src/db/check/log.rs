@@ -5,7 +5,7 @@ The first time its system rows are gathered, and with the system tables' runs th
 row is held against its table.
 */
 
-use super::super::recover::{Replay, catalog_loader, recover};
+use super::super::recover::{Recovered, Replay, catalog_loader, recover};
 use super::Check;
 use crate::compaction::output::Output;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,78 +17,116 @@ use crate::row::RowReader;
 use crate::txn::catalog::{Catalog, FIRST_USER_ID};
 use crate::txn::record::{self, Operation};
 use crate::types::{Seq, StorageId, TableDef, Value};
+use crate::wal::Lsn;
 use crate::wal::inspect::{self, Inspection};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How often the log is read again because a writer changed it meanwhile.
+/// How often the log is read again because it looked damaged each time, and each time otherwise.
 const ATTEMPTS_MAX: usize = 20;
+
+/// What reading the log came to.
+enum Log<T> {
+    Whole(T, Inspection),
+    /// What was read before the damage.
+    Damaged(T, Error),
+    /// A writer has published another manifest meanwhile, and the log need not fit the old one any more.
+    Overtaken,
+}
 
 const LOG_ADVICE: &str = "Commits from there on are in doubt: restore the database from a backup, or set the log's files aside to go on without.";
 pub(super) const CATALOG_ADVICE: &str = "Tables may be missing or wrong: restore the database from a backup.";
 
 impl Check<'_> {
-    /// Gives the catalog, if it could be read.
-    pub(super) fn log_and_catalog(&mut self, id: &[u8; 16], state: &State) -> Option<Catalog> {
-        let (replay, whole) = self.system_rows(id, state);
+    /// Gives the catalog, if it could be read; nothing at all where a writer has overtaken the check.
+    pub(super) fn log_and_catalog(&mut self, id: &[u8; 16], state: &State) -> Option<Option<Catalog>> {
+        let begin = || (Replay::new(state), 0);
+        let mut take = |(replay, last_seq): &mut (Replay, Seq), end: Lsn, bytes: &[u8]| {
+            in_order(bytes, last_seq)?;
+            replay.take_of(end, bytes, |storage| storage.0 < FIRST_USER_ID)
+        };
+        let (replay, whole) = match self.read_log(id, state, begin, &mut take) {
+            Log::Overtaken => return None,
+            Log::Whole((replay, _), found) => {
+                self.note_log(found);
+                (replay, true)
+            }
+            Log::Damaged((replay, _), error) => {
+                self.damaged_log(id, &error);
+                (replay, false)
+            }
+        };
         let output = Output::new(self.io.clone(), self.dir.to_owned(), self.cache.clone(), IndexChoice::Auto, 0, 0);
-        let recovered = self.sound(recover(state, replay, &output), CATALOG_ADVICE)?;
+        let recovered = match recover(state, replay, &output) {
+            Ok(recovered) => recovered,
+            Err(_) if self.is_overtaken(state) => return None,
+            Err(error) => {
+                self.report.problem(&error, CATALOG_ADVICE);
+                return Some(None);
+            }
+        };
         let catalog = (*recovered.view.catalog).clone();
         self.report.tables = u64::try_from(catalog.len()).unwrap_or(u64::MAX);
         if whole {
-            let next_id = recovered.next_id;
-            let loader = self.sound(catalog_loader(recovered.view), CATALOG_ADVICE)?;
+            self.catalog(recovered);
+            match self.sound(Rows::new(&catalog), CATALOG_ADVICE) {
+                None => {}
+                Some(rows) => match self.read_log(id, state, || (), &mut |(), _, bytes| rows.check(bytes)) {
+                    Log::Overtaken => return None,
+                    Log::Damaged((), error) => self.report.problem(&error, LOG_ADVICE),
+                    Log::Whole((), _) => {}
+                },
+            }
+        }
+        Some(Some(catalog))
+    }
+
+    /// The catalog's rows among themselves and against the trees.
+    fn catalog(&mut self, recovered: Recovered) {
+        let next_id = recovered.next_id;
+        for storage in &recovered.orphans {
+            let what = format!("storage {} has runs and no table: it was dropped; opening removes it", storage.0);
+            self.report.note(self.dir, None, what);
+        }
+        if let Some(loader) = self.sound(catalog_loader(recovered.view), CATALOG_ADVICE) {
             for what in loader.contradictions(next_id) {
                 self.report.problem(&Error::corruption(what), CATALOG_ADVICE);
             }
-            for storage in &recovered.orphans {
-                let what = format!("storage {} has runs and no table: it was dropped; opening removes it", storage.0);
-                self.report.note(&self.dir.to_owned(), None, what);
-            }
-            let rows = Rows::new(&catalog).and_then(|mut rows| {
-                inspect::inspect(self.io, self.dir, id, state.wal_released_to, &mut |_, bytes| rows.check(bytes))
-            });
-            // Records that a writer released meanwhile were checked by nobody, and are no problem.
-            if let Err(error) = rows
-                && Manifest::inspect(self.io, self.dir).is_ok_and(|now| now.state == *state)
-            {
-                self.report.problem(&error, LOG_ADVICE);
-            }
         }
-        Some(catalog)
     }
 
-    /// Reads the log; gives the rows of system tables, and whether all of the log could be read.
-    fn system_rows(&mut self, id: &[u8; 16], state: &State) -> (Replay, bool) {
+    /// Reads the log into what `begin` gives. What looks damaged is read once more: a writer may be at work.
+    fn read_log<T>(
+        &self,
+        id: &[u8; 16],
+        state: &State,
+        begin: impl Fn() -> T,
+        take: &mut dyn FnMut(&mut T, Lsn, &[u8]) -> Result<()>,
+    ) -> Log<T> {
+        let mut before = None;
         let mut attempts = ATTEMPTS_MAX;
         loop {
             attempts -= 1;
-            let mut replay = Replay::new(state);
-            let mut last_seq = 0;
-            let mut take = |end, bytes: &[u8]| {
-                in_order(bytes, &mut last_seq)?;
-                replay.take_of(end, bytes, |storage| storage.0 < FIRST_USER_ID)
+            let mut so_far = begin();
+            let mut apply = |end, bytes: &[u8]| take(&mut so_far, end, bytes);
+            let error = match inspect::inspect(self.io, self.dir, id, state.wal_released_to, &mut apply) {
+                Ok(found) => return Log::Whole(so_far, found),
+                Err(error) => error,
             };
-            let result = inspect::inspect(self.io, self.dir, id, state.wal_released_to, &mut take);
-            match result {
-                Ok(found) => {
-                    self.note_log(found);
-                    return (replay, true);
-                }
-                Err(error) if attempts == 0 || self.is_unchanged(state, &error) => {
-                    self.damaged_log(id, &error);
-                    return (replay, false);
-                }
-                Err(_) => {}
+            if self.is_overtaken(state) {
+                return Log::Overtaken;
             }
+            let said = Some(error.to_string());
+            if attempts == 0 || before == said {
+                return Log::Damaged(so_far, error);
+            }
+            before = said;
         }
     }
 
-    /// Whether an error can't come from a writer at work: the manifest is the same, and the file is still there.
-    fn is_unchanged(&self, state: &State, error: &Error) -> bool {
-        let gone = error.place().is_some_and(|place| matches!(self.io.exists(&place.file), Ok(None)));
-        let changed = Manifest::inspect(self.io, self.dir).is_ok_and(|now| now.state != *state);
-        !gone && !changed
+    /// Whether a writer has published another manifest than that of `state`.
+    fn is_overtaken(&self, state: &State) -> bool {
+        Manifest::inspect(self.io, self.dir).is_ok_and(|now| now.state != *state)
     }
 
     fn note_log(&mut self, found: Inspection) {
@@ -139,7 +177,7 @@ impl Rows {
         Ok(Rows { tables: catalog.tables().map(table).collect::<Result<_>>()? })
     }
 
-    fn check(&mut self, bytes: &[u8]) -> Result<()> {
+    fn check(&self, bytes: &[u8]) -> Result<()> {
         let record = record::decode(bytes)?;
         for operation in &record.operations {
             // Others are of tables that were dropped later, or the system's, which the catalog was read from.

@@ -75,18 +75,20 @@ impl Check<'_> {
             Ok(run) => run,
             Err(error) => return self.report.problem(&error, RUN_ADVICE),
         };
-        if !matches!(self.io.exists(run.path()), Ok(Some(EntryKind::File))) {
-            // A merge may have replaced it since the manifest was read.
-            let named = |now: &State| now.run(entry.meta.id).is_some();
-            if Manifest::inspect(self.io, self.dir).is_ok_and(|now| !named(&now.state)) {
-                return;
-            }
-            let error = Error::corruption(format!("run {} is missing", entry.meta.id.0)).at(run.path(), None);
-            return self.report.problem(&error, &advice(table));
-        }
         let findings = match run.verify_until(self.stop) {
             Ok(findings) => findings,
-            Err(error) => return self.report.problem(&error.at(run.path(), None), &advice(table)),
+            Err(error) => {
+                let missing = !matches!(self.io.exists(run.path()), Ok(Some(EntryKind::File)));
+                // A merge may have replaced it since the manifest was read.
+                if missing
+                    && Manifest::inspect(self.io, self.dir).is_ok_and(|now| now.state.run(run.meta().id).is_none())
+                {
+                    return;
+                }
+                let error =
+                    if missing { Error::corruption(format!("run {} is missing", run.meta().id.0)) } else { error };
+                return self.report.problem(&error.at(run.path(), None), &advice(table));
+            }
         };
         for finding in findings {
             let advice = advice(table);
