@@ -32,6 +32,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use worker::Workers;
 
+/// The identity file's decoder for `crate::fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use identity::fuzz as fuzz_identity;
+
 /// Where a database without a directory lies in its own file system.
 const MEMORY_DIR: &str = "/omendb";
 

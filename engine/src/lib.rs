@@ -36,6 +36,9 @@ pub mod compaction;
 pub mod db;
 pub mod encoding;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod io;
 pub mod key;
 pub mod limits;

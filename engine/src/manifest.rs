@@ -59,6 +59,8 @@ It knows no run's contents, and opens none.
 
 mod edit;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod inspect;
 mod state;
 #[cfg(test)]

@@ -26,6 +26,8 @@ it is never an answer. No count or length from the file is trusted before it is 
 */
 
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod locators;
 pub mod meta;
 pub mod predicate;

@@ -59,6 +59,8 @@ it knows the position.
 */
 
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub(crate) mod inspect;
 mod record;
 mod recovery;

@@ -77,6 +77,15 @@ fn parse(bytes: &[u8]) -> Result<[u8; 16]> {
     }
 }
 
+/// Reads bytes as they are and with their checksum set right.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _ = parse(bytes);
+    if let Some((body, _)) = std::str::from_utf8(bytes).ok().and_then(|text| text.rsplit_once("crc ")) {
+        let _ = parse(format!("{body}crc {:08x}\n", crc32c::crc32c(body.as_bytes())).as_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -200,12 +200,43 @@ fn find_edit(file: &[u8], from: usize, header_crc: u32) -> Option<usize> {
         if field::<4>(bytes, 4) != Some(EDIT_MAGIC) {
             continue;
         }
-        budget = budget.saturating_sub(usize::try_from(number32(bytes, 16)).unwrap_or(usize::MAX));
+        let len = usize::try_from(number32(bytes, 16)).unwrap_or(usize::MAX);
+        if len > bytes.len() {
+            // It would end behind the file: none holds here, and nothing has to be read to know it.
+            continue;
+        }
+        budget = budget.saturating_sub(len);
         if budget == 0 || edit_at(file, offset, header_crc).is_some() {
             return Some(offset);
         }
     }
     None
+}
+
+/// A file with what its checksums, its length and its edits' places should be, for `crate::fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn sealed(file: &[u8]) -> Vec<u8> {
+    let put = |out: &mut [u8], at: usize, field: &[u8]| {
+        if let Some(place) = out.get_mut(at..at + field.len()) {
+            place.copy_from_slice(field);
+        }
+    };
+    let mut out = file.to_vec();
+    put(&mut out, 40, &u64::try_from(file.len()).unwrap_or(u64::MAX).to_le_bytes());
+    let header_crc = out.get_mut(..HEADER_BYTES).map_or(0, finish);
+    for at in (HEADER_BYTES..out.len()).step_by(ALIGN) {
+        if out.get(at + 4..at + 8) != Some(&EDIT_MAGIC) {
+            continue;
+        }
+        let len = usize::try_from(out.get(at..).map_or(0, |edit| number32(edit, 16))).unwrap_or(0);
+        put(&mut out, at + 8, &u64::try_from(at).unwrap_or(u64::MAX).to_le_bytes());
+        put(&mut out, at + 20, &header_crc.to_le_bytes());
+        let end = at.saturating_add(EDIT_HEADER_BYTES).saturating_add(len).next_multiple_of(ALIGN);
+        if let Some(edit) = out.get_mut(at..end) {
+            finish(edit);
+        }
+    }
+    out
 }
 
 /// `CURRENT`: which manifest file is live.

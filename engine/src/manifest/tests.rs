@@ -91,8 +91,12 @@ fn live(files: &BTreeMap<String, Vec<u8>>) -> (String, Vec<usize>) {
     loop {
         let at = *offsets.last().unwrap();
         let Some(header) = bytes.get(at..at + 24).filter(|header| header[4..8] == *b"OMED") else { break };
-        assert_eq!(header[20..24], crc.to_le_bytes());
         let len = u32::from_le_bytes(header[16..20].try_into().unwrap()) as usize;
+        let whole = &bytes[at..at + (24 + len).next_multiple_of(8)];
+        if crc32c::crc32c(&whole[4..]).to_le_bytes() != whole[..4] {
+            break;
+        }
+        assert_eq!(header[20..24], crc.to_le_bytes());
         assert_eq!(len == 0, offsets.len() % 2 == 0, "a seal follows each edit, and an edit each seal");
         let end = at + (24 + len).next_multiple_of(8);
         offsets.push(if len == 0 { end } else { end.next_multiple_of(4096) });

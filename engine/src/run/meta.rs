@@ -82,6 +82,9 @@ impl RunMeta {
             let sentence = format!("a run's description has version {version}; open the database with a newer release");
             return Err(Error::new(ErrorKind::NewerFormat, sentence));
         }
+        if version == 0 {
+            return Err(Error::corruption("a run's description has version 0, which there never was"));
+        }
         let meta = RunMeta {
             id: RunId(fields.u64()?),
             random_id: fields.u64()?,
@@ -214,5 +217,7 @@ mod tests {
         assert_eq!(RunMeta::decode(&bytes).unwrap_err().kind(), ErrorKind::Corruption);
         bytes[0] = 2;
         assert_eq!(RunMeta::decode(&bytes).unwrap_err().kind(), ErrorKind::NewerFormat);
+        bytes[0] = 0;
+        assert_eq!(RunMeta::decode(&bytes).unwrap_err().kind(), ErrorKind::Corruption);
     }
 }
