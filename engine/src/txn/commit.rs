@@ -143,7 +143,7 @@ impl Transaction {
         if !mutant!(AcknowledgedBeforeDurable) {
             store.log()?.commit(lsn).map_err(|error| store.poison(error))?;
         }
-        store.drop_storages(store.publish(seq))?;
+        store.drop_storages(store.publish(seq));
         Ok(seq)
     }
 
@@ -240,7 +240,7 @@ impl Transaction {
         store.add_loads(&self.loads);
         store.call_flush();
         store.call_compact();
-        store.drop_storages(gone)?;
+        store.drop_storages(gone);
         Ok(seq)
     }
 

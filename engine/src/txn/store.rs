@@ -374,7 +374,8 @@ impl Store {
             (log.appended(), commits.last_seq)
         };
         log.sync_to(lsn).map_err(|error| self.poison(error))?;
-        self.drop_storages(self.publish(seq))
+        self.drop_storages(self.publish(seq));
+        Ok(())
     }
 
     /// Makes an edit of the manifest durable, the directory's entries before it. `row_ids`: storages whose next row id is
@@ -512,17 +513,16 @@ impl Store {
         }
     }
 
-    /// Removes runs of storages that no table has any more.
-    pub(crate) fn drop_storages(&self, storages: Vec<(StorageId, Arc<Tree>)>) -> Result<()> {
+    /// Removes runs of storages that no table has any more. The commit that dropped them stands whatever comes of it: the next
+    /// open finds that no table has them, and a failure other than a full disk has poisoned the store.
+    pub(crate) fn drop_storages(&self, storages: Vec<(StorageId, Arc<Tree>)>) {
         if storages.is_empty() {
-            return Ok(());
+            return;
         }
         let _alone = self.maintenance.lock();
         let ids: Vec<StorageId> = storages.iter().map(|(id, _)| *id).collect();
-        match self.edit(Edit { drop_storages: ids.clone(), ..Edit::default() }, &[]) {
-            // The commit that dropped them stands. The next open finds that no table has them.
-            Err(error) if error.kind() == ErrorKind::DiskFull => return Ok(()),
-            done => done?,
+        if self.edit(Edit { drop_storages: ids.clone(), ..Edit::default() }, &[]).is_err() {
+            return;
         }
         for (_, tree) in &storages {
             tree.runs().for_each(|run| run.doom());
@@ -531,7 +531,6 @@ impl Store {
         ids.iter().for_each(|id| {
             loads.remove(id);
         });
-        Ok(())
     }
 
     /// The manifest's entry of a run.
