@@ -42,6 +42,9 @@ const ATTEMPTS_MAX: usize = 1000;
 /// Bytes of the cache through which one run is read.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
+/// What the layers above keep in a database's directory: spilled data and settings. The engine knows nothing of their contents.
+const GUESTS: [&str; 2] = ["tmp", "omendb.toml"];
+
 /// Checks the database in `dir`, reading only; it need not open, and a writer may be at work in it.
 ///
 /// # Errors
@@ -167,6 +170,9 @@ impl Check<'_> {
         for entry in entries {
             let path = self.dir.join(&entry.name);
             let named = |id| manifest.is_none_or(|manifest| manifest.state.run(id).is_some());
+            if GUESTS.contains(&entry.name.as_str()) {
+                continue;
+            }
             let note = match run::parse_file_name(&entry.name) {
                 _ if entry.kind != EntryKind::File => "this is no file of a database",
                 Some(id) if named(id) => continue,

@@ -63,6 +63,12 @@ fn open(args: &Args) -> Result<Shell, Exit> {
     })?;
     let mut shell = Shell::new(database, interrupt, choice, output);
     shell.interactive = args.tasks.is_empty() && std::io::stdin().is_terminal();
+    if shell.interactive
+        && let Ok(stats) = shell.database.engine().stats()
+        && let Some(why) = stats.io_notice
+    {
+        say(&format!("{} files go through {}: {why}", shell.colour.note("note:"), stats.io));
+    }
     shell.view.format = format;
     shell.view.timing = args.timing;
     shell.view.set_pager(files.pager.as_deref());

@@ -108,6 +108,11 @@ impl Job<'_> {
             let message = format!("--on-conflict needs a primary key, and table \"{}\" has none", target.name);
             return Err(Failure::Usage(message));
         }
+        if let Some(stats) = db.map(Db::stats).transpose()?
+            && let Some(why) = stats.io_notice
+        {
+            self.note(&format!("files go through {}: {why}", stats.io));
+        }
         if target.is_new() && (!args.quiet || args.dry_run) {
             print(&target.schema())?;
         }

@@ -111,6 +111,10 @@ pub(super) fn database(shell: &mut Shell, arguments: &Arguments<'_>) -> Step {
     let db = shell.database.engine();
     let name = db.dir().map_or_else(|| "in memory".to_owned(), |dir| dir.display().to_string());
     let mode = if db.is_read_only() { "reading only" } else { "reading and writing" };
+    let files = match &stats.io_notice {
+        Some(why) => format!("{}: {why}", stats.io),
+        None => stats.io.to_owned(),
+    };
     let lines = [
         ("database", name),
         ("opened for", mode.to_owned()),
@@ -120,6 +124,7 @@ pub(super) fn database(shell: &mut Shell, arguments: &Arguments<'_>) -> Step {
         ("runs", format!("{}, {}", stats.runs, size::show(stats.run_bytes))),
         ("in memory", size::show(stats.memtable_bytes)),
         ("log", size::show(stats.log_bytes)),
+        ("files through", files),
     ];
     Sheet::default()
         .text("what", lines.iter().map(|(what, _)| Some((*what).to_owned())))
