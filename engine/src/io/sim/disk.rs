@@ -229,10 +229,11 @@ impl SimDisk {
         let kind = met.first().copied();
         state.faults_fired += u64::from(kind.is_some());
         if kind == Some(FaultKind::Interrupted) {
-            // The back end's second attempt.
+            // The back end's second attempt, which comes too late where the power went meanwhile.
             drop(state);
             self.pass_time(operation, from, to);
-            return None;
+            let is_off = self.state().power_off.as_ref().is_some_and(|power_off| power_off.survived.is_some());
+            return is_off.then_some(FaultKind::Io);
         }
         kind
     }
