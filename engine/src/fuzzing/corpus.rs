@@ -145,7 +145,8 @@ fn value(ty: ColumnType, n: i64) -> Value {
 
 /// Vectors of every shape that the encoder knows: name, type's place, bytes.
 fn vectors(types: &[ColumnType]) -> Vec<(String, Vec<u8>)> {
-    let shapes: [(&str, fn(i64) -> Option<i64>); 8] = [
+    type Shape = fn(i64) -> Option<i64>;
+    let shapes: [(&str, Shape); 8] = [
         ("constant", |_| Some(42)),
         ("line", |i| Some(1000 + 60 * i)),
         ("rough-line", |i| Some(5 * i + i * i % 7)),

@@ -177,7 +177,7 @@ struct Expected {
 /// Opens what a crash left, and holds it against the history. Most are looked at on this thread alone, which is fast; one in
 /// 16 with the engine's own threads about, in a simulation.
 fn check(disk: &SimDisk, expected: &Expected, seed: u64) -> Result<(), String> {
-    if seed % 16 != 0 {
+    if !seed.is_multiple_of(16) {
         let look = || look(&disk.io(), expected, seed, false);
         return catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|panic| Err(format!("a panic: {}", said(&*panic))));
     }
@@ -233,7 +233,7 @@ fn look(io: &IoRef, expected: &Expected, seed: u64, background: bool) -> Result<
         return Err(format!("the row just written reads as {got:?}"));
     }
     drop(snapshot);
-    if seed / 16 % 16 == 0 {
+    if (seed / 16).is_multiple_of(16) {
         db.compact(None).map_err(failed("compact"))?;
     }
     db.close().map_err(failed("close"))?;
@@ -319,7 +319,7 @@ fn replay(state: &str) {
     let shot = observed.shots.iter().find(|shot| shot.moment == moment).expect("no such operation");
     let crashed = shot.disk.fork().crash(survivors);
     for entry in crashed.fork().io().list(Path::new("/db")).unwrap_or_default() {
-        writeln!(std::io::stderr(), "{:>10}  {}", entry.len, entry.name).unwrap();
+        eprintln!("{:>10}  {}", entry.len, entry.name);
     }
     let (history, acknowledged) = (Arc::clone(&observed.history), shot.acknowledged);
     let expected = Expected { history, acknowledged, lazy: workload.is_lazy(seed) };

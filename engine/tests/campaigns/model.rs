@@ -70,7 +70,7 @@ pub(crate) fn try_apply(state: &mut State, change: &Change) -> bool {
 
 /// The payload of a row: none, or short and long ones, that nothing compresses.
 pub(crate) fn payload(tag: u64) -> Option<String> {
-    if tag % 4 == 0 {
+    if tag.is_multiple_of(4) {
         return None;
     }
     let len = [0, 60, 300, 1500][(tag % 4) as usize] + (tag / 4 % 50) as usize;

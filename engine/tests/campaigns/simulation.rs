@@ -578,7 +578,7 @@ fn simulation_of_concurrent_work_and_faults_loses_nothing() {
                     let outcome = simulate(seed, &reached).and_then(|(trace, count)| {
                         operations.fetch_add(count, Ordering::SeqCst);
                         // Now and then the same again, to see that it is the same.
-                        match seed % 100 == 0 && simulate(seed, &reached)?.0 != trace {
+                        match seed.is_multiple_of(100) && simulate(seed, &reached)?.0 != trace {
                             true => Err("another trace at the second run".to_owned()),
                             false => Ok(()),
                         }

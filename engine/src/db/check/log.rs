@@ -37,6 +37,9 @@ enum Log<T> {
 const LOG_ADVICE: &str = "Commits from there on are in doubt: restore the database from a backup, or set the log's files aside to go on without.";
 pub(super) const CATALOG_ADVICE: &str = "Tables may be missing or wrong: restore the database from a backup.";
 
+/// Takes a record into what was read so far.
+type Take<'a, T> = &'a mut dyn FnMut(&mut T, Lsn, &[u8]) -> Result<()>;
+
 impl Check<'_> {
     /// Gives the catalog, if it could be read; nothing at all where a writer has overtaken the check.
     pub(super) fn log_and_catalog(&mut self, id: &[u8; 16], state: &State) -> Option<Option<Catalog>> {
@@ -96,13 +99,7 @@ impl Check<'_> {
     }
 
     /// Reads the log into what `begin` gives. What looks damaged is read once more: a writer may be at work.
-    fn read_log<T>(
-        &self,
-        id: &[u8; 16],
-        state: &State,
-        begin: impl Fn() -> T,
-        take: &mut dyn FnMut(&mut T, Lsn, &[u8]) -> Result<()>,
-    ) -> Log<T> {
+    fn read_log<T>(&self, id: &[u8; 16], state: &State, begin: impl Fn() -> T, take: Take<'_, T>) -> Log<T> {
         let mut before = None;
         let mut attempts = ATTEMPTS_MAX;
         loop {

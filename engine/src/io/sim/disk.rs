@@ -391,7 +391,9 @@ impl SimFile {
             Some(FaultKind::Misdirected) => return Ok(read(&self.node, self.misdirect(offset), buffer)),
             Some(FaultKind::Flip) => {
                 let mut done = read(&self.node, offset, buffer);
-                done.buffer.as_mut().map(|buffer| self.flip(buffer));
+                if let Some(buffer) = &mut done.buffer {
+                    self.flip(buffer);
+                }
                 return Ok(done);
             }
             Some(FaultKind::Lost | FaultKind::Interrupted) => {}
