@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Seeds of an ordinary run; `OMENDB_SIM_SEEDS` asks for another number.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 100;
 
 /// Operations that each seed does at least.
 const OPERATIONS_MIN: u64 = 2_000;
