@@ -92,7 +92,8 @@ fn name_items(select: &mut Select, hidden: bool) {
             false => name.clone(),
         };
         taken.push(name);
-        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', alias) };
+        let expr = std::mem::replace(expr, Expr::value(Value::Null));
+        *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', alias) };
     }
 }
 

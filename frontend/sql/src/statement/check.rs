@@ -19,7 +19,7 @@ const TEXT_BYTES_MAX: usize = 4096;
 
 /// Whether the text is this statement.
 pub(crate) fn is_check(sql: &str) -> bool {
-    if sql.len() > TEXT_BYTES_MAX || !sql.to_ascii_lowercase().contains("check") {
+    if sql.len() > TEXT_BYTES_MAX || !sql.as_bytes().windows(5).any(|word| word.eq_ignore_ascii_case(b"check")) {
         return false;
     }
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().unwrap_or_default();
