@@ -35,8 +35,9 @@ carries a watermark; one is written by a clean close and after 100 ms of rest.
 
 # What it promises
 
-- *Durability.* [`Wal::sync_to`] comes back once all up to its position is on the device. One thread writes and syncs for
-  all that wait (group commit). [`Wal::commit`] waits as the [`SyncMode`] says.
+- *Durability.* [`Wal::sync_to`] comes back once all up to its position is on the device. Threads write and sync for each
+  other (group commit), several writes being in flight while an earlier one is synced (`writer`). [`Wal::commit`] waits as the
+  [`SyncMode`] says.
 - *A failed write or sync poisons the log*: what the device holds is unknown then, and a second sync that succeeds would
   prove nothing. Everything not yet durable stays so, further records are refused with `Poisoned`; reopening decides.
 - *A full disk does not.* Space is there, zeroed and synced, before a record is accepted, so `DiskFull` comes from
@@ -67,17 +68,19 @@ mod recovery;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use crate::error::{Error, ErrorKind, Place, Result};
-use crate::io::sync::{Condvar, Mutex, MutexGuard};
-use crate::io::{Buffer, File, IoRef, OpenMode};
-use frame::{BLOCK, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, SegmentHeader};
+use crate::io::sync::{Condvar, Mutex};
+use crate::io::{File, IoRef, OpenMode};
+use frame::{BLOCK, FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use record::length;
 use recovery::{Found, Outcome};
-use segment::{Active, Ready};
+use segment::Ready;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use writer::{Stages, Writer};
 
 /// A position in the log's stream, in bytes. Once the bytes before it are durable they never change.
 pub type Lsn = u64;
@@ -162,7 +165,9 @@ pub struct Wal {
     database_id: [u8; 16],
     options: WalOptions,
     state: Mutex<State>,
-    /// Told whenever the writer comes back, space was made, or the log was poisoned.
+    /// Told when more is durable, and, one who waits, when there is work that nobody does.
+    more_durable: Condvar,
+    /// Told whenever the writer comes back, a write has landed, space was made, or the log was poisoned.
     changed: Condvar,
 }
 
@@ -180,6 +185,8 @@ struct State {
     watermark: Lsn,
     /// `None` while a thread is at work with it.
     writer: Option<Writer>,
+    /// Behind it: what is in flight, written, and being synced.
+    stages: Stages,
     /// Segments prepared for the writer.
     ready: VecDeque<Ready>,
     /// Whether a thread is preparing a segment.
@@ -217,26 +224,6 @@ impl State {
     fn has_room(&self, more: u64) -> bool {
         self.room >= self.reserved.saturating_add(more)
     }
-
-    fn measure_room(&mut self, writer: &Writer) {
-        let ready: u64 = self.ready.iter().map(Ready::room).sum();
-        self.room = ready + writer.active.as_ref().map_or(0, Active::room);
-    }
-}
-
-/// What writing needs; whoever holds it is the only one who writes.
-#[derive(Debug)]
-struct Writer {
-    active: Option<Active>,
-    /// The stream up to here was written …
-    written: Lsn,
-    /// … and up to here synced.
-    synced: Lsn,
-    /// The highest watermark that was written.
-    watermark: Lsn,
-    /// Whether the next segment is the first since the open.
-    fresh: bool,
-    buffer: Buffer,
 }
 
 impl Wal {
@@ -266,14 +253,8 @@ impl Wal {
             appended: end,
             durable: end,
             watermark: end,
-            writer: Some(Writer {
-                active: None,
-                written: end,
-                synced: end,
-                watermark: end,
-                fresh: true,
-                buffer: Buffer::new(),
-            }),
+            writer: Some(Writer::new(end)),
+            stages: Stages::new(end),
             ready: VecDeque::new(),
             preparing: false,
             next_number: outcome.next_number,
@@ -290,6 +271,7 @@ impl Wal {
             database_id,
             options,
             state: Mutex::new(state),
+            more_durable: Condvar::new(),
             changed: Condvar::new(),
         };
         Ok((wal, outcome.replay))
@@ -310,7 +292,7 @@ impl Wal {
         loop {
             state.usable()?;
             if !state.pending.is_empty() && state.pending.len() + record.len() > PENDING_BYTES_MAX {
-                state = self.lead(state, |_| Ok(()))?;
+                state = self.write_pending(state)?;
             } else if !state.has_room(need) {
                 state = self.make_room(state, need)?;
             } else {
@@ -330,18 +312,11 @@ impl Wal {
     /// The failure of the write or sync, for the thread that ran it; `Poisoned` for the others. Whether the records
     /// survive is decided when the log is opened again.
     pub fn sync_to(&self, lsn: Lsn) -> Result<()> {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if lsn > state.appended {
             return Err(Error::invalid(format!("the log ends at {}, before position {lsn}", state.appended)));
         }
-        while state.durable < lsn {
-            state.usable()?;
-            state = match state.writer {
-                Some(_) => self.lead(state, Writer::sync)?,
-                None => self.changed.wait(state),
-            };
-        }
-        Ok(())
+        self.reach(state, lsn).map(drop)
     }
 
     /// Waits for the record that ends at `lsn` as long as the [`SyncMode`] promises. Errors as [`Wal::sync_to`].
@@ -355,7 +330,7 @@ impl Wal {
                 if state.pending.len() < GATHER_BYTES || state.writer.is_none() {
                     return Ok(());
                 }
-                self.lead(state, |_| Ok(())).map(drop)
+                self.write_pending(state).map(drop)
             }
         }
     }
@@ -369,10 +344,11 @@ impl Wal {
         }
         match self.options.sync {
             SyncMode::Interval(interval) if state.durable < state.appended && self.is_due(&state, interval) => {
-                state = self.lead(state, Writer::sync)?;
+                let appended = state.appended;
+                state = self.reach(state, appended)?;
             }
-            SyncMode::None if !state.pending.is_empty() => state = self.lead(state, |_| Ok(()))?,
-            _ if self.is_resting(&state) => state = self.lead(state, Writer::note_watermark)?,
+            SyncMode::None if !state.pending.is_empty() => state = self.write_pending(state)?,
+            _ if self.is_resting(&state) => state = self.rest(state)?,
             _ => {}
         }
         self.prepare_ahead(state)
@@ -381,8 +357,7 @@ impl Wal {
     /// Makes everything durable and ends the current segment, so that it can be released as soon as its records are
     /// stored elsewhere. Gives the position at which the next one begins.
     pub fn rotate(&self) -> Result<Lsn> {
-        let state = self.lead(self.state.lock(), Writer::seal)?;
-        Ok(state.durable)
+        Ok(self.seal(self.state.lock())?.durable)
     }
 
     /// Removes the segments that lie before `lsn` completely, except for the last one.
@@ -410,9 +385,9 @@ impl Wal {
         if state.closed {
             return Ok(());
         }
-        state = self.lead(state, Writer::seal)?;
+        state = self.seal(state)?;
         while !state.pending.is_empty() {
-            state = self.lead(state, Writer::seal)?;
+            state = self.seal(state)?;
         }
         state.closed = true;
         for unused in std::mem::take(&mut state.ready) {
@@ -443,132 +418,6 @@ impl Wal {
         self.state.lock().segments.len()
     }
 
-    /// Takes the writer as soon as it is free, writes what is pending, and has `finish` end the work.
-    fn lead<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        finish: impl FnOnce(&mut Writer) -> Result<()>,
-    ) -> Result<MutexGuard<'a, State>> {
-        let mut writer = loop {
-            state.usable()?;
-            match state.writer.take() {
-                Some(writer) => break writer,
-                None => state = self.changed.wait(state),
-            }
-        };
-        let batch = std::mem::take(&mut state.pending);
-        let reserved = state.reserved;
-        drop(state);
-
-        let result = self.write(&mut writer, &batch).and_then(|()| finish(&mut writer));
-        let now = self.io.monotonic_nanos();
-
-        let mut state = self.state.lock();
-        state.reserved = state.reserved.saturating_sub(reserved);
-        state.measure_room(&writer);
-        state.watermark = writer.watermark;
-        if writer.synced > state.durable || writer.synced == state.appended {
-            state.durable = writer.synced;
-            state.last_sync_nanos = now;
-        }
-        if state.pending.is_empty() && batch.capacity() <= 2 * PENDING_BYTES_MAX {
-            // The memory serves again.
-            state.pending = batch;
-            state.pending.clear();
-        }
-        if let Err(error) = &result {
-            state.poison(error);
-        }
-        state.writer = Some(writer);
-        self.changed.notify_all();
-        result.map(|()| state)
-    }
-
-    /// Writes `stream` behind what was written, over as many segments as it takes.
-    fn write(&self, writer: &mut Writer, mut stream: &[u8]) -> Result<()> {
-        while !stream.is_empty() {
-            let taken = match &mut writer.active {
-                Some(active) if !active.is_full() => {
-                    let watermark = if mutant!(WatermarkTooHigh) { writer.written } else { writer.synced };
-                    active.write(writer.written, watermark, stream, &mut writer.buffer)?
-                }
-                _ => {
-                    self.begin_segment(writer)?;
-                    continue;
-                }
-            };
-            writer.watermark = writer.synced;
-            writer.written += length(taken);
-            stream = stream.get(taken..).unwrap_or_default();
-        }
-        Ok(())
-    }
-
-    /// Goes on in the next prepared segment. All before it is durable then.
-    fn begin_segment(&self, writer: &mut Writer) -> Result<()> {
-        if !mutant!(SegmentBegunUnsynced) {
-            writer.sync()?;
-        }
-        let mut state = self.state.lock();
-        let ready = state.ready.pop_front().ok_or_else(|| Error::internal("the log has no segment prepared"))?;
-        state.segments.push_back((ready.path.clone(), writer.written));
-        drop(state);
-        let header = SegmentHeader {
-            database_id: self.database_id,
-            number: ready.number,
-            epoch: self.io.random_u64(),
-            start: writer.written,
-            fresh: std::mem::replace(&mut writer.fresh, false),
-        };
-        writer.active = Some(Active::begin(ready, header));
-        Ok(())
-    }
-
-    /// Prepares one more segment, or waits while another thread does.
-    fn make_room<'a>(&'a self, mut state: MutexGuard<'a, State>, need: u64) -> Result<MutexGuard<'a, State>> {
-        if state.preparing {
-            return Ok(self.changed.wait(state));
-        }
-        let wanted = state.next_bytes.max(need.saturating_add(2 * BLOCK)).min(self.options.segment_bytes);
-        let number = state.next_number;
-        state.next_number = number.saturating_add(1);
-        state.preparing = true;
-        drop(state);
-
-        let result = Ready::prepare(&self.io, &self.dir, number, wanted);
-
-        let mut state = self.state.lock();
-        state.preparing = false;
-        self.changed.notify_all();
-        match result {
-            Ok(ready) => {
-                state.room += ready.room();
-                state.ready.push_back(ready);
-                state.next_bytes = wanted.saturating_mul(2).min(self.options.segment_bytes);
-                Ok(state)
-            }
-            Err(error) => {
-                // Nothing was half-written; but a sync that failed for another reason than space is a failed sync.
-                if error.kind() != ErrorKind::DiskFull {
-                    state.poison(&error);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn prepare_ahead<'a>(&'a self, state: MutexGuard<'a, State>) -> Result<()> {
-        let active = state.writer.as_ref().and_then(|writer| writer.active.as_ref());
-        if state.preparing || !state.ready.is_empty() || !active.is_some_and(Active::is_half_full) {
-            return Ok(());
-        }
-        match self.make_room(state, 0) {
-            // Whoever needs the space will hear of it.
-            Err(error) if error.kind() == ErrorKind::DiskFull => Ok(()),
-            result => result.map(drop),
-        }
-    }
-
     fn is_due(&self, state: &State, interval: Duration) -> bool {
         self.has_passed(interval, state.last_sync_nanos)
     }
@@ -582,36 +431,6 @@ impl Wal {
     fn has_passed(&self, span: Duration, since_nanos: u64) -> bool {
         let passed = self.io.monotonic_nanos().saturating_sub(since_nanos);
         u128::from(passed) >= span.as_nanos()
-    }
-}
-
-impl Writer {
-    fn sync(&mut self) -> Result<()> {
-        if let Some(active) = self.active.as_ref().filter(|_| self.synced < self.written && !mutant!(SkipLogSync)) {
-            active.sync()?;
-        }
-        self.synced = self.written;
-        Ok(())
-    }
-
-    /// Says in a frame of its own how far the log is durable.
-    fn note_watermark(&mut self) -> Result<()> {
-        self.sync()?;
-        if let Some(active) = self.active.as_mut().filter(|active| !active.is_full() && self.watermark < self.synced) {
-            active.write(self.written, self.synced, &[], &mut self.buffer)?;
-            active.sync()?;
-            self.watermark = self.synced;
-        }
-        Ok(())
-    }
-
-    fn seal(&mut self) -> Result<()> {
-        self.sync()?;
-        if let Some(active) = self.active.take() {
-            active.seal(self.synced, &mut self.buffer)?;
-            self.watermark = self.synced;
-        }
-        Ok(())
     }
 }
 

@@ -4,6 +4,11 @@ Segment files from the writer's side: prepared, written, sealed.
 A segment is prepared before it is needed: created, filled with zeros to its full size, and synced together with its
 directory entry. From then on writing in it needs no space and changes no metadata, so a full disk shows itself when a
 segment is prepared, when nothing is half-written yet, and never in the middle of a frame.
+
+The last block of a segment is kept for a frame without payload, so that there is always a place to say how far the log was
+durable when it was closed, or came to rest.
+
+[`Active`] lays frames out and says where they go; who writes them, and when, is [`super::writer`]'s.
 */
 
 use super::Lsn;
@@ -50,7 +55,7 @@ impl Ready {
 
     /// Bytes of frames it will take at least, wherever they are cut at its end.
     pub(super) fn room(&self) -> u64 {
-        self.bytes.saturating_sub(2 * BLOCK)
+        self.bytes.saturating_sub(3 * BLOCK)
     }
 }
 
@@ -66,13 +71,28 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
     (file_name(number) == name).then_some(number)
 }
 
+/// Frames laid out for one write: bytes, and where in the segment's file they go.
+#[derive(Debug)]
+pub(super) struct Frames {
+    pub(super) file: Arc<dyn File>,
+    pub(super) offset: u64,
+    pub(super) bytes: Buffer,
+}
+
+impl Frames {
+    /// Writes them, and gives their memory back. Nothing is synced.
+    pub(super) fn write(self) -> Result<Buffer> {
+        self.file.write_all_at(self.offset, self.bytes)
+    }
+}
+
 /// The segment that is being written.
 #[derive(Debug)]
 pub(super) struct Active {
     file: Arc<dyn File>,
     bytes: u64,
     header: SegmentHeader,
-    header_written: bool,
+    header_laid: bool,
     /// Where the next frame begins.
     offset: u64,
     /// Checksum of the frame before it.
@@ -80,13 +100,18 @@ pub(super) struct Active {
 }
 
 impl Active {
-    /// Begins to use a prepared segment. Its header is written together with its first frames.
+    /// Begins to use a prepared segment. Its header goes together with its first frame.
     pub(super) fn begin(ready: Ready, header: SegmentHeader) -> Active {
-        Active { file: ready.file, bytes: ready.bytes, header, header_written: false, offset: BLOCK, crc: 0 }
+        Active { file: ready.file, bytes: ready.bytes, header, header_laid: false, offset: BLOCK, crc: 0 }
     }
 
+    pub(super) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    /// Bytes that frames with a payload may take.
     fn left(&self) -> u64 {
-        self.bytes.saturating_sub(self.offset)
+        self.bytes.saturating_sub(BLOCK).saturating_sub(self.offset)
     }
 
     /// Bytes of frames it will take at least, wherever they are cut at its end.
@@ -94,7 +119,7 @@ impl Active {
         self.left().saturating_sub(BLOCK)
     }
 
-    /// Whether no frame fits any more.
+    /// Whether no frame with a payload fits any more.
     pub(super) fn is_full(&self) -> bool {
         self.left() < BLOCK
     }
@@ -104,34 +129,28 @@ impl Active {
         self.offset > self.bytes / 2
     }
 
-    /// Writes as much of `stream`, which begins at `lsn`, as there is space for; gives the bytes taken. Nothing is
-    /// synced. An empty `stream` writes a frame that has only a watermark.
-    pub(super) fn write(&mut self, lsn: Lsn, watermark: Lsn, stream: &[u8], buffer: &mut Buffer) -> Result<usize> {
-        let mut taken = 0;
-        loop {
-            let rest = stream.get(taken..).unwrap_or_default();
-            if self.is_full() || (taken > 0 && rest.is_empty()) {
-                return Ok(taken);
-            }
-            taken += self.write_once(lsn + length(taken), watermark, rest, buffer)?;
-            if stream.is_empty() {
-                return Ok(0);
-            }
-        }
-    }
-
-    /// Writes one frame, after the header if that was not written yet.
-    fn write_once(&mut self, lsn: Lsn, watermark: Lsn, stream: &[u8], buffer: &mut Buffer) -> Result<usize> {
+    /// Lays out a frame with as much of `stream`, which begins at `lsn`, as there is space for, and the header before it if
+    /// that was not yet; gives the bytes taken too. The memory is `buffer`'s.
+    pub(super) fn lay(&mut self, lsn: Lsn, watermark: Lsn, stream: &[u8], buffer: Buffer) -> (Frames, usize) {
         let space = usize::try_from(self.left()).unwrap_or(FRAME_BYTES_MAX).min(FRAME_BYTES_MAX);
         let payload_max = space.saturating_sub(FRAME_HEADER_BYTES).min(FRAME_PAYLOAD_MAX);
         let (payload, _) = stream.split_at_checked(payload_max).unwrap_or((stream, &[]));
+        (self.lay_whole(lsn, watermark, payload, buffer), payload.len())
+    }
 
-        let mut out = std::mem::take(buffer);
-        out.clear();
-        let mut at = self.offset;
-        if !self.header_written {
-            self.crc = self.header.encode(&mut out);
-            at -= length(BLOCK_BYTES);
+    /// Lays out a frame that only says that all before `lsn` is durable; `None` where there is no space, because another such
+    /// frame stands at the segment's end already.
+    pub(super) fn lay_watermark(&mut self, lsn: Lsn, buffer: Buffer) -> Option<Frames> {
+        let fits = self.bytes.saturating_sub(self.offset) >= BLOCK;
+        fits.then(|| self.lay_whole(lsn, lsn, &[], buffer))
+    }
+
+    fn lay_whole(&mut self, lsn: Lsn, watermark: Lsn, payload: &[u8], mut bytes: Buffer) -> Frames {
+        bytes.clear();
+        let mut offset = self.offset;
+        if !self.header_laid {
+            self.crc = self.header.encode(&mut bytes);
+            offset -= length(BLOCK_BYTES);
         }
         let frame = Frame {
             database_id: self.header.database_id,
@@ -141,26 +160,15 @@ impl Active {
             watermark,
             previous: self.crc,
         };
-        let crc = frame.encode(payload, &mut out);
-        *buffer = self.file.write_all_at(at, out)?;
-        self.header_written = true;
-        self.crc = crc;
+        self.crc = frame.encode(payload, &mut bytes);
+        self.header_laid = true;
         self.offset += length(frame_bytes(payload.len()));
-        Ok(payload.len())
+        Frames { file: Arc::clone(&self.file), offset, bytes }
     }
 
-    /// Makes all that was written durable.
-    pub(super) fn sync(&self) -> Result<()> {
-        self.file.sync_data()
-    }
-
-    /// Ends the segment at `lsn`, which is durable: says so in a last frame, and gives unused space back.
-    pub(super) fn seal(mut self, lsn: Lsn, buffer: &mut Buffer) -> Result<()> {
-        if !self.is_full() {
-            self.write(lsn, lsn, &[], buffer)?;
-            self.sync()?;
-        }
-        if self.left() > 0 {
+    /// Gives unused space at its end back, for good.
+    pub(super) fn cut(self) -> Result<()> {
+        if self.offset < self.bytes {
             self.file.set_len(self.offset)?;
             self.file.sync_all()?;
         }

@@ -4,6 +4,7 @@ The log against its promises: what comes back after closes, kills, power failure
 
 use super::frame::Frame;
 use super::*;
+use crate::io::Buffer;
 use crate::io::sim::{Fault, FaultKind, Operation, SimDisk, SimOptions, Simulation, Survivors};
 use crate::io::{memory, thread};
 use std::collections::BTreeMap;
@@ -155,7 +156,7 @@ fn many_records_share_a_frame_and_their_space_is_given_back() {
         }
         wal.sync_to(wal.appended()).unwrap();
     }
-    assert!(wal.segments() <= 8, "{} segments for 50 frames", wal.segments());
+    assert!(wal.segments() <= 9, "{} segments for 50 frames", wal.segments());
     drop(wal);
     assert_eq!(open(&io).1, expect);
 }
@@ -751,7 +752,8 @@ fn acknowledged_records_survive_a_power_failure_at_every_operation_also_of_the_r
                 disk.power_off_at(at, survivors);
                 let result = use_log(&disk.io(), seed, &mut known);
                 let Some(survived) = disk.survived() else { continue };
-                assert!(result.is_err(), "{what}");
+                // The last thing a close does is to remove a segment that was prepared for nothing, as well as it can.
+                assert!(result.is_err() || at == dry.operations(), "{what}");
 
                 // The recovery is cut off too, at one operation or another, and then goes through.
                 survived.power_off_at(1 + at % 23, Survivors::Random(at));
