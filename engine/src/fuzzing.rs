@@ -62,7 +62,7 @@ pub fn log_segment(bytes: &[u8]) {
             log_record(record);
             Ok(())
         };
-        wal::inspect::inspect(&io, dir, &id, 0, &mut take).map(drop)
+        wal::inspect::inspect(&io, dir, &id, 0.into(), &mut take).map(drop)
     };
     let _ = put();
 }

@@ -32,7 +32,7 @@ its full length from the beginning.
      2  removed run u64                     3  moved run u64, level u8         4  dropped storage u64
      5  next run id u64                     6  last seq u64                    7  log released to u64
      8  storage u64, next row id u64        9  storage u64, hash [32], source, options, rows u64, micros i64
-    10  storage u64, flushed seq u64
+    10  storage u64, flushed seq u64       11  log durable to u64
     RunMeta, source and options are a length u32 and bytes. A seal is an edit without fields: 24 bytes.
 ```
 

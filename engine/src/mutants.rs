@@ -49,6 +49,8 @@ mod listed {
         ReplayStopsEarly,
         /// Watermarks prove nothing: damage is cut like a torn tail.
         WatermarkIgnored,
+        /// That the log was durable up to somewhere proves nothing: an end that is missing is taken for the end.
+        EndOfLogForgotten,
         /// A record that was cut in half goes on in the next open's segment.
         CutTailRevived,
         /// What recovery read is not written again.
@@ -107,6 +109,7 @@ mod listed {
             Mutant::DropLogChecksum,
             Mutant::ReplayStopsEarly,
             Mutant::WatermarkIgnored,
+            Mutant::EndOfLogForgotten,
             Mutant::CutTailRevived,
             Mutant::RecoveredLogNotHardened,
             Mutant::LogPoisonForgotten,

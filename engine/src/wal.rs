@@ -44,7 +44,8 @@ carries a watermark; one is written by a clean close and after 100 ms of rest.
   [`Wal::append`], with nothing half-written, and goes away when there is room.
 - *Recovery tells a torn tail from damage.* At the first frame that does not hold, a later valid frame whose watermark
   lies beyond it, or a later segment, proves that it was durable: an error with file and offset, and nothing is cut. Else
-  the stream ends there. The one case that can't be told: damage to durable frames after the last watermark.
+  the stream ends there. So does a position that the owner knows to have been durable, and asks for at the open. The one
+  case that can't be told: damage to durable frames after all of these.
 - *A tail that was cut never comes back.* New records go to a new segment, which begins where the stream was cut. From
   then on that segment's start ends the old one, whatever its file holds or seems to hold. It is marked fresh, so that
   a record cut in half before it does not go on in it.
@@ -130,6 +131,21 @@ pub struct WalOptions {
 impl Default for WalOptions {
     fn default() -> Self {
         WalOptions { segment_bytes: 64 * 1024 * 1024, sync: SyncMode::Always }
+    }
+}
+
+/// What is known of a log before it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// Records that end here or before are not needed: 0, or a position that [`Wal::append`] gave.
+    pub from: Lsn,
+    /// The log was durable up to here at least: ending before is damage.
+    pub durable_to: Lsn,
+}
+
+impl From<Lsn> for Known {
+    fn from(from: Lsn) -> Known {
+        Known { from, durable_to: 0 }
     }
 }
 
@@ -228,7 +244,7 @@ impl State {
 
 impl Wal {
     /// Opens the log in `dir` (an existing directory, which may have no log yet) and hands each record that ends after
-    /// `from` to `replay`, in order, with the position behind it. `from` is 0 or a position that [`Wal::append`] gave.
+    /// [`Known::from`] to `replay`, in order, with the position behind it.
     ///
     /// # Errors
     /// `Corruption` with file and offset where durable records are damaged or missing; `NewerFormat`; `InvalidArgument`
@@ -238,11 +254,11 @@ impl Wal {
         dir: &Path,
         database_id: [u8; 16],
         options: WalOptions,
-        from: Lsn,
+        known: impl Into<Known>,
         replay: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
     ) -> Result<(Wal, Replay)> {
         let options = checked(options)?;
-        let outcome = recovery::replay(recovery::survey(io, dir, &database_id)?, from, replay)?;
+        let outcome = recovery::replay(recovery::survey(io, dir, &database_id)?, known.into(), replay)?;
         settle(io, dir, &outcome)?;
         let end = outcome.replay.end;
         let now = io.monotonic_nanos();
@@ -443,13 +459,13 @@ pub fn open_read_only(
     io: &IoRef,
     dir: &Path,
     database_id: [u8; 16],
-    from: Lsn,
+    known: impl Into<Known>,
     replay: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
 ) -> Result<ReadOnly> {
     let mut refused = false;
     let mut watched = |lsn: Lsn, record: &[u8]| replay(lsn, record).inspect_err(|_| refused = true);
     let survey = recovery::survey(io, dir, &database_id);
-    let result = survey.and_then(|found: Vec<Found>| recovery::replay(found, from, &mut watched));
+    let result = survey.and_then(|found: Vec<Found>| recovery::replay(found, known.into(), &mut watched));
     match result {
         Ok(outcome) => Ok(ReadOnly::Complete(outcome.replay)),
         Err(error) if !refused && (error.kind() == ErrorKind::Corruption || is_gone(io, &error)) => {

@@ -130,6 +130,11 @@ fn made() -> Edit {
     Edit { next_run_id: Some(1), ..Edit::default() }
 }
 
+/// What the manifest knows of the log.
+pub(super) fn log_known(state: &manifest::State) -> wal::Known {
+    wal::Known { from: state.wal_released_to, durable_to: state.wal_durable_to }
+}
+
 fn check_id(dir: &Path, id: [u8; 16], manifest_id: [u8; 16]) -> Result<()> {
     match id == manifest_id {
         true => Ok(()),
@@ -175,7 +180,7 @@ fn open_writer(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> 
     let mut replay = Replay::new(&state);
     let log_options = WalOptions { segment_bytes: options.log_segment_bytes, sync: options.sync };
     let mut take = |end, bytes: &[u8]| replay.take(end, bytes);
-    let (log, _) = Wal::open(io, dir, id, log_options, state.wal_released_to, &mut take)?;
+    let (log, _) = Wal::open(io, dir, id, log_options, log_known(&state), &mut take)?;
     let recovered = recover(&state, replay, &output)?;
     if !recovered.orphans.is_empty() {
         manifest.apply(Edit { drop_storages: recovered.orphans.clone(), ..Edit::default() })?;
@@ -232,7 +237,7 @@ fn read(io: &IoRef, dir: &Path, options: &Options, id: [u8; 16], state: &manifes
     let output = output(io, dir, options, &cache, state);
     let mut replay = Replay::new(state);
     let mut take = |end, bytes: &[u8]| replay.take(end, bytes);
-    match wal::open_read_only(io, dir, id, state.wal_released_to, &mut take)? {
+    match wal::open_read_only(io, dir, id, log_known(state), &mut take)? {
         ReadOnly::Complete(_) => {}
         ReadOnly::Overtaken(error) => return Err(error),
     }

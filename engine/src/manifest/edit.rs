@@ -18,6 +18,7 @@ const WAL_RELEASED_TO: u8 = 7;
 const NEXT_ROW_ID: u8 = 8;
 const LOAD: u8 = 9;
 const FLUSHED_SEQ: u8 = 10;
+const WAL_DURABLE_TO: u8 = 11;
 
 /// Bytes of a run's description: two keys and some numbers.
 const RUN_META_BYTES_MAX: usize = 2 * KEY_BYTES_MAX + 1024;
@@ -44,8 +45,12 @@ impl Edit {
             put_numbers(out, MOVE_RUN, &[id.0]);
             out.push(*level);
         }
-        let numbers =
-            [(NEXT_RUN_ID, self.next_run_id), (LAST_SEQ, self.last_seq), (WAL_RELEASED_TO, self.wal_released_to)];
+        let numbers = [
+            (NEXT_RUN_ID, self.next_run_id),
+            (LAST_SEQ, self.last_seq),
+            (WAL_RELEASED_TO, self.wal_released_to),
+            (WAL_DURABLE_TO, self.wal_durable_to),
+        ];
         for (tag, number) in numbers {
             if let Some(number) = number {
                 put_numbers(out, tag, &[number]);
@@ -76,6 +81,7 @@ impl Edit {
                 NEXT_RUN_ID => edit.next_run_id = Some(fields.u64()?),
                 LAST_SEQ => edit.last_seq = Some(fields.u64()?),
                 WAL_RELEASED_TO => edit.wal_released_to = Some(fields.u64()?),
+                WAL_DURABLE_TO => edit.wal_durable_to = Some(fields.u64()?),
                 NEXT_ROW_ID => edit.next_row_ids.push((StorageId(fields.u64()?), fields.u64()?)),
                 FLUSHED_SEQ => edit.flushed_seqs.push((StorageId(fields.u64()?), fields.u64()?)),
                 LOAD => edit.loads.push(take_load(&mut fields)?),

@@ -71,6 +71,8 @@ pub struct State {
     pub last_seq: Seq,
     /// Log records that end at or before this are in runs.
     pub wal_released_to: Lsn,
+    /// The log was durable up to here.
+    pub wal_durable_to: Lsn,
     /// Which tree a run is in.
     places: BTreeMap<RunId, StorageId>,
 }
@@ -92,6 +94,8 @@ pub struct Edit {
     pub last_seq: Option<Seq>,
     /// Log records that end at or before this are in runs.
     pub wal_released_to: Option<Lsn>,
+    /// The log was durable up to here.
+    pub wal_durable_to: Option<Lsn>,
     /// Next hidden row ids.
     pub next_row_ids: Vec<(StorageId, u64)>,
     /// Numbers up to which a tree's part of the log is in its runs.
@@ -162,6 +166,7 @@ impl State {
         self.next_run_id = self.next_run_id.max(edit.next_run_id.unwrap_or(0));
         self.last_seq = edit.last_seq.unwrap_or(self.last_seq);
         self.wal_released_to = edit.wal_released_to.unwrap_or(self.wal_released_to);
+        self.wal_durable_to = edit.wal_durable_to.unwrap_or(self.wal_durable_to);
         Ok(())
     }
 
@@ -171,6 +176,7 @@ impl State {
             next_run_id: Some(self.next_run_id),
             last_seq: Some(self.last_seq),
             wal_released_to: Some(self.wal_released_to),
+            wal_durable_to: Some(self.wal_durable_to),
             ..Edit::default()
         };
         for (id, storage) in &self.storages {
@@ -190,6 +196,7 @@ impl State {
             ("run id", self.next_run_id, edit.next_run_id),
             ("sequence number", self.last_seq, edit.last_seq),
             ("log position", self.wal_released_to, edit.wal_released_to),
+            ("durable position of the log", self.wal_durable_to, edit.wal_durable_to),
         ];
         for (what, now, then) in forward {
             never_back(what, now, then.unwrap_or(now))?;

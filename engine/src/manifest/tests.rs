@@ -113,6 +113,7 @@ fn everything() -> Edit {
         next_run_id: Some(77),
         last_seq: Some(55),
         wal_released_to: Some(1 << 50),
+        wal_durable_to: Some(1 << 51),
         next_row_ids: vec![(StorageId(2), 1000), (StorageId(8), 1)],
         flushed_seqs: vec![(StorageId(2), 54)],
         loads: vec![(StorageId(2), load(3)), (StorageId(2), load(4))],

@@ -273,10 +273,18 @@ impl Store {
         }
         let Some(log) = self.log.as_ref().filter(|_| !self.is_poisoned()) else { return Ok(()) };
         log.close()?;
-        match self.manifest.lock().as_mut() {
-            Some(manifest) => manifest.close(),
-            None => Ok(()),
+        let mut manifest = self.manifest.lock();
+        let Some(manifest) = manifest.as_mut() else { return Ok(()) };
+        // Where the log ends, so that losing its end is seen.
+        let end = log.durable();
+        if end > manifest.state().wal_durable_to {
+            match manifest.apply(Edit { wal_durable_to: Some(end), ..Edit::default() }) {
+                // The log's own watermark says so too, unless that is what gets lost.
+                Err(error) if error.kind() == ErrorKind::DiskFull => {}
+                applied => applied?,
+            }
         }
+        manifest.close()
     }
 
     /// A new id for a table or a storage.
@@ -386,6 +394,7 @@ impl Store {
         }
         let mut manifest = self.manifest.lock();
         let Some(manifest) = manifest.as_mut() else { return self.log().map(drop) };
+        edit.wal_durable_to = Some(manifest.state().wal_durable_to.max(self.log()?.durable()));
         // Read under the manifest's lock: these numbers never go back.
         edit.next_run_id = Some(self.output.next_run());
         edit.last_seq = Some(manifest.state().last_seq.max(self.view().seq).max(edit.last_seq.unwrap_or(0)));

@@ -8,7 +8,7 @@ instead, and names each stretch where no frame holds and a later one does; it is
 use super::frame::{BLOCK, FrameRead, HeaderBlock, SegmentHeader};
 use super::record::length;
 use super::recovery::{self, Reader};
-use super::{Lsn, Replay};
+use super::{Known, Lsn, Replay};
 use crate::error::{Error, Result};
 use crate::io::{EntryKind, IoRef, OpenMode};
 use std::path::{Path, PathBuf};
@@ -33,10 +33,10 @@ pub(crate) fn inspect(
     io: &IoRef,
     dir: &Path,
     database_id: &[u8; 16],
-    from: Lsn,
+    known: Known,
     apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
 ) -> Result<Inspection> {
-    let outcome = recovery::replay(recovery::survey(io, dir, database_id)?, from, apply)?;
+    let outcome = recovery::replay(recovery::survey(io, dir, database_id)?, known, apply)?;
     Ok(Inspection {
         segments: length(outcome.kept.len()),
         frames: outcome.frames,

@@ -14,7 +14,7 @@ The rules, which [`super`] explains:
 use super::frame::{BLOCK, BLOCK_BYTES, FRAME_HEADER_BYTES, Frame, FrameRead, HeaderBlock, SegmentHeader};
 use super::record::{Assembler, length};
 use super::segment::number_of;
-use super::{Lsn, Replay};
+use super::{Known, Lsn, Replay};
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::io::{Buffer, EntryKind, File, IoRef, OpenMode};
 use std::collections::VecDeque;
@@ -98,12 +98,13 @@ pub(super) struct Outcome {
 }
 
 /// Reads the stream and hands each complete record that ends after `from` to `apply`, with the position behind it.
-/// `from` is 0 or the end of a record.
+/// [`Known::from`] is 0 or the end of a record.
 pub(super) fn replay(
     mut found: Vec<Found>,
-    from: Lsn,
+    known: Known,
     apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
 ) -> Result<Outcome> {
+    let from = known.from;
     let next_number = found.last().map_or(1, |last| last.number.saturating_add(1));
     let first = found.iter().rposition(|segment| segment.start().is_some_and(|start| start <= from));
     check_beginning(&found, first, from)?;
@@ -130,6 +131,7 @@ pub(super) fn replay(
             }
         }
     }
+    pass.refuse_if_short(known.durable_to)?;
     let (unproved, frames) = (pass.unproved(), pass.frames);
     // Without syncs the log may end before what the caller has stored elsewhere already.
     let replay = Replay { end: pass.needed_from(), ..pass.result };
@@ -275,6 +277,23 @@ impl<'a> Pass<'a> {
             at += BLOCK;
         }
         Ok(())
+    }
+
+    /// Fails if the stream ends before a position up to which it was durable.
+    fn refuse_if_short(&mut self, durable_to: Lsn) -> Result<()> {
+        let end = self.needed_from();
+        if end >= durable_to || mutant!(EndOfLogForgotten) {
+            return Ok(());
+        }
+        let sentence = format!(
+            "the log ends at position {end}, but was durable up to {durable_to}: its end is damaged or was cut off"
+        );
+        let tail = self.last.as_ref().map(|last| Place { file: last.path.clone(), offset: Some(last.end_offset) });
+        let error = Error::corruption(sentence);
+        Err(match self.result.torn.take().or(self.stopped.take()).or(tail) {
+            Some(place) => error.at(place.file, place.offset),
+            None => error,
+        })
     }
 
     /// Takes a frame's payload into the stream, up to `limit`.

@@ -792,3 +792,51 @@ fn every_fault_at_every_operation_is_an_error_and_loses_nothing() {
         }
     }
 }
+
+#[test]
+fn a_segment_that_is_exactly_full_is_closed_with_a_watermark() {
+    let io = memory();
+    let options = WalOptions { segment_bytes: SEGMENT_BYTES_MIN, sync: SyncMode::Always };
+    let (wal, ..) = try_open(&io, options, 0).unwrap();
+    // Two blocks of frames: what a segment of four has beside its header and the block for the watermark.
+    let expect: Records = (0..2).map(|n| append_synced(&wal, &record(n, 4000))).collect();
+    assert_eq!(wal.segments(), 1);
+    wal.close().unwrap();
+    let files = files(&io);
+    assert_eq!(files[SEGMENT].len(), 4 * 4096);
+    assert_eq!(try_open(&disk_of(&files), options, 0).unwrap().1, expect);
+    for at in 2 * 4096..3 * 4096 {
+        let mut damaged = files.clone();
+        damaged.get_mut(SEGMENT).unwrap()[at] ^= 1 << (at % 8);
+        assert_eq!(try_open(&disk_of(&damaged), options, 0).unwrap_err().kind(), ErrorKind::Corruption, "byte {at}");
+    }
+}
+
+#[test]
+fn a_log_that_ends_before_where_it_was_durable_is_damaged() {
+    let io = memory();
+    let (wal, _) = open(&io);
+    let expect: Records = (0..3).map(|n| append_synced(&wal, &record(n, 50))).collect();
+    wal.close().unwrap();
+    let known = super::Known { from: 0, durable_to: wal.durable() };
+    let reopen = |files: &BTreeMap<String, Vec<u8>>| {
+        let mut records = Records::new();
+        let opened = Wal::open(&disk_of(files), dir(), ID, always(), known, &mut |lsn, record: &[u8]| {
+            records.push((lsn, record.to_vec()));
+            Ok(())
+        });
+        opened.map(|_| records)
+    };
+    let whole = files(&io);
+    assert_eq!(reopen(&whole).unwrap(), expect);
+    for blocks in 0..4 {
+        let mut cut = whole.clone();
+        cut.get_mut(SEGMENT).unwrap().truncate(blocks * 4096);
+        let error = reopen(&cut).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{blocks} blocks");
+        assert!(error.place().is_some(), "{blocks} blocks: {error}");
+    }
+    let mut none = whole;
+    none.remove(SEGMENT);
+    assert_eq!(reopen(&none).unwrap_err().kind(), ErrorKind::Corruption);
+}

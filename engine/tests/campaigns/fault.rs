@@ -353,16 +353,8 @@ fn run(torment: &Torment) -> std::result::Result<u64, String> {
         inside.clear_faults();
         if let Class::Silent(_) = own.class {
             return match reopen(&own, &io) {
-                // What no watermark and no seal covers may be cut: the log's one documented case.
-                Ok(found) if closed => {
-                    let mut allowed = known.allowed();
-                    // The log's last write, swallowed or misplaced by the device: a segment that is exactly full has no seal
-                    // behind it. See docs/testing.md; this allowance goes when a close proves that frame too.
-                    if own.call.operation == Operation::Write && own.call.path.contains("/wal-") {
-                        allowed.extend(known.states.iter().rev().nth(1).cloned());
-                    }
-                    matches(&found, &allowed)
-                }
+                Ok(found) if closed => matches(&found, &known.allowed()),
+                // What no watermark and no edit of the manifest covers may be cut: the log's one documented case.
                 Ok(found) => {
                     let all: Vec<State> =
                         [State::new()].into_iter().chain(known.states.clone()).chain(known.allowed()).collect();

@@ -317,3 +317,13 @@ pub(crate) fn with_log_killed() -> Built {
 pub(crate) fn with_log_closed() -> Built {
     with_log().closed()
 }
+
+/// Whether a file of this name is a segment of the log.
+pub(crate) fn is_log(name: &str) -> bool {
+    name.starts_with("wal-")
+}
+
+/// Whether a file is a segment that was prepared and never used: the next open removes it.
+pub(crate) fn is_unused_segment(name: &str, bytes: &[u8]) -> bool {
+    is_log(name) && bytes.get(4..8) != Some(b"OMWS")
+}

@@ -75,10 +75,10 @@ pub(crate) fn look_as_writer(files: &Files, built: &Built, cut: bool, what: &str
             assert!(cut, "{what}: a writer opens and commits are lost");
         }
         Err(error) => {
-            let kept = |name: &&String| name.starts_with("wal-") || name.starts_with("run-");
             let after = self::files(&io);
-            for name in files.keys().filter(kept) {
-                assert_eq!(files.get(name), after.get(name), "{what}: {name} is not as it was, after {error}");
+            for (name, bytes) in files {
+                let kept = is_log(name) && !is_unused_segment(name, bytes) || name.starts_with("run-");
+                assert!(!kept || after.get(name) == Some(bytes), "{what}: {name} is not as it was, after {error}");
             }
         }
     }

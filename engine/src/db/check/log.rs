@@ -5,6 +5,7 @@ The first time its system rows are gathered, and with the system tables' runs th
 row is held against its table.
 */
 
+use super::super::open::log_known;
 use super::super::recover::{Recovered, Replay, catalog_loader, recover};
 use super::Check;
 use crate::compaction::output::Output;
@@ -106,7 +107,7 @@ impl Check<'_> {
             attempts -= 1;
             let mut so_far = begin();
             let mut apply = |end, bytes: &[u8]| take(&mut so_far, end, bytes);
-            let error = match inspect::inspect(self.io, self.dir, id, state.wal_released_to, &mut apply) {
+            let error = match inspect::inspect(self.io, self.dir, id, log_known(state), &mut apply) {
                 Ok(found) => return Log::Whole(so_far, found),
                 Err(error) => error,
             };
