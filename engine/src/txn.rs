@@ -25,6 +25,7 @@ mod gate;
 mod incoming;
 pub(crate) mod ingest;
 pub(crate) mod record;
+pub(crate) mod reserve;
 pub(crate) mod snapshot;
 mod sort;
 mod stage;

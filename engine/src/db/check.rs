@@ -32,6 +32,7 @@ use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{DirEntry, EntryKind, IoRef};
 use crate::manifest::{self, Manifest, State};
+use crate::txn::reserve::RESERVE_FILE;
 use crate::{run, wal};
 use std::path::Path;
 use std::sync::Arc;
@@ -186,7 +187,13 @@ impl Check<'_> {
                         false => continue,
                     }
                 }
-                None if matches!(entry.name.as_str(), identity::FILE | LOCK_FILE | manifest::CURRENT) => continue,
+                None if matches!(
+                    entry.name.as_str(),
+                    identity::FILE | LOCK_FILE | RESERVE_FILE | manifest::CURRENT
+                ) =>
+                {
+                    continue;
+                }
                 None if matches!(entry.name.as_str(), identity::FILE_UNFINISHED | manifest::CURRENT_TEMPORARY) => {
                     "this file was never finished; it means nothing"
                 }

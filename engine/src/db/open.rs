@@ -7,6 +7,7 @@ Opening a directory, for writing or for reading only.
     CURRENT, manifest-*                which runs make up which tree
     wal-*.log        what is not in runs yet
     run-*.omen       rows
+    RESERVE          zeros: space for what gives space back when the disk is full
 ```
 
 A writer takes the lock, and removes what a crash left behind: runs that the manifest does not name, half-made files.
@@ -77,6 +78,7 @@ fn limits(options: &Options) -> Limits {
         memtable_bytes,
         memtables_bytes: (memory / 4).max(memtable_bytes),
         log_bytes,
+        log_segment_bytes: options.log_segment_bytes,
         buffer_bytes: memtable_bytes.min(memory / 16),
         stage_bytes: memory / 5 * 2,
         threads: options.threads.max(1),

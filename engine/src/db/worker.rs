@@ -20,6 +20,9 @@ use std::time::Duration;
 /// How often the log is looked after.
 const TICK: Duration = Duration::from_millis(20);
 
+/// After how many looks at the log the reserve is looked after.
+const RESERVE_TICKS: u64 = 50;
+
 /// How long work that found the disk full rests.
 const FULL_DISK_REST: Duration = Duration::from_secs(1);
 
@@ -87,7 +90,12 @@ fn rest_after(store: &Store, result: Result<()>) {
 }
 
 fn tick(store: &Store) {
+    let mut ticks = 0_u64;
     loop {
+        if ticks.is_multiple_of(RESERVE_TICKS) {
+            store.reserve.keep();
+        }
+        ticks += 1;
         {
             let calls = store.calls.lock();
             if calls.stop {

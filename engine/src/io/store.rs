@@ -325,6 +325,16 @@ impl Store {
         Store { tracked: self.tracked, tree: Mutex::new(forked) }
     }
 
+    /// Bytes of all files that have a name.
+    pub(super) fn bytes(&self) -> u64 {
+        let tree = self.tree();
+        let files = tree.dirs.values().flat_map(|dir| dir.live.values()).filter_map(|node| match node {
+            Node::File(file) => Some(file.len()),
+            Node::Dir(_) => None,
+        });
+        files.sum()
+    }
+
     /// A hash of all names and bytes that programs see.
     pub(super) fn fingerprint(&self) -> u64 {
         let tree = self.tree();

@@ -112,6 +112,11 @@ impl Transaction {
         }
     }
 
+    /// Whether all it does is to remove tables or what is in them.
+    fn gives_space_back(&self) -> bool {
+        self.writes.is_empty() && self.changes.values().all(|change| change.before.is_some())
+    }
+
     fn system_rows(&self) -> Result<Vec<SystemRow>> {
         match self.changes.is_empty() {
             true => Ok(Vec::new()),
@@ -187,7 +192,13 @@ impl Transaction {
         }
         let seq = commits.last_seq + 1;
         let start = log.appended();
-        let lsn = log.append(record.seal(seq, store.io.unix_micros())).map_err(|error| match error.kind() {
+        let record = record.seal(seq, store.io.unix_micros());
+        let mut appended = log.append(record);
+        if matches!(&appended, Err(error) if error.kind() == ErrorKind::DiskFull) && self.gives_space_back() {
+            store.reserve.spend();
+            appended = log.append(record);
+        }
+        let lsn = appended.map_err(|error| match error.kind() {
             ErrorKind::DiskFull | ErrorKind::LimitExceeded => error,
             _ => store.poison(error),
         })?;

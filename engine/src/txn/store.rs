@@ -24,6 +24,7 @@ use crate::run::RunSchema;
 use crate::scan::tree::{Mem, RunRef, Source, Tree};
 use crate::txn::catalog::{Catalog, SystemTables};
 use crate::txn::gate::Gate;
+use crate::txn::reserve::Reserve;
 use crate::types::{RunId, Seq, StorageId, TableDef};
 use crate::wal::{Lsn, Wal};
 use std::borrow::Cow;
@@ -48,6 +49,8 @@ pub(crate) struct Limits {
     pub(crate) memtables_bytes: usize,
     /// Bytes of log that may be needed for memtables.
     pub(crate) log_bytes: u64,
+    /// Bytes of a segment of the log.
+    pub(crate) log_segment_bytes: u64,
     /// Bytes of rows that a transaction keeps in memory before it stages runs.
     pub(crate) buffer_bytes: usize,
     /// Bytes of rows that are sorted at once when they are staged.
@@ -173,6 +176,7 @@ pub(crate) struct Store {
     pub(crate) limits: Limits,
     pub(crate) cache: Arc<Cache>,
     pub(crate) output: Output,
+    pub(crate) reserve: Reserve,
     pub(crate) system: SystemTables,
     /// `None` where the database was opened for reading only.
     log: Option<Wal>,
@@ -201,6 +205,7 @@ impl Store {
     pub(crate) fn new(parts: Parts) -> Arc<Store> {
         let commits = Commits { last_seq: parts.view.seq, catalog: Arc::clone(&parts.view.catalog) };
         Arc::new(Store {
+            reserve: Reserve::new(&parts.io, &parts.dir, parts.limits.log_segment_bytes),
             io: parts.io,
             dir: parts.dir,
             limits: parts.limits,
@@ -530,7 +535,12 @@ impl Store {
         }
         let _alone = self.maintenance.lock();
         let ids: Vec<StorageId> = storages.iter().map(|(id, _)| *id).collect();
-        if self.edit(Edit { drop_storages: ids.clone(), ..Edit::default() }, &[]).is_err() {
+        let drop = || self.edit(Edit { drop_storages: ids.clone(), ..Edit::default() }, &[]);
+        let dropped = drop().or_else(|error| match error.kind() {
+            ErrorKind::DiskFull if self.reserve.spend() => drop(),
+            _ => Err(error),
+        });
+        if dropped.is_err() {
             return;
         }
         for (_, tree) in &storages {

@@ -372,7 +372,13 @@ impl Wal {
         state.preparing = true;
         drop(state);
 
-        let result = Ready::prepare(&self.io, &self.dir, number, wanted);
+        let prepare = |bytes: u64| Ready::prepare(&self.io, &self.dir, number, bytes);
+        // On a disk that is nearly full, what is left will do.
+        let least = need.saturating_add(3 * BLOCK).min(wanted);
+        let result = prepare(wanted).or_else(|error| match error.kind() {
+            ErrorKind::DiskFull if need > 0 && least < wanted => prepare(least),
+            _ => Err(error),
+        });
 
         let mut state = self.state.lock();
         state.preparing = false;

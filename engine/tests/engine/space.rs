@@ -3,9 +3,12 @@ Deleted rows and old versions give their space back, and never come back themsel
 */
 
 use crate::support::*;
-use omendb_engine::db::{Db, ScanRequest};
+use omendb_engine::db::{Db, Options, ScanRequest};
+use omendb_engine::io::memory;
+use omendb_engine::io::sim::SimDisk;
 use omendb_engine::run::{ColumnPredicate, CompareOp, Test};
 use omendb_engine::types::Value;
+use omendb_engine::{ErrorKind, io};
 
 #[test]
 fn compaction_removes_tombstones_and_old_versions() {
@@ -92,4 +95,76 @@ fn pruning_never_brings_an_old_version_back() {
     db.compact(None).unwrap();
     let metrics = check(0);
     assert!(metrics.slices_pruned > 0 && metrics.slices_read == 0, "{metrics:?}");
+}
+
+/// Waits for background work.
+fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+    for _ in 0..20_000 {
+        if reached() {
+            return;
+        }
+        io::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("never: {what}");
+}
+
+#[test]
+fn a_table_that_rests_does_not_keep_the_log() {
+    let io = memory();
+    let options = || Options {
+        dir: Some("/db".into()),
+        io: Some(io.clone()),
+        memtable_bytes: 1 << 10,
+        log_segment_bytes: 16 << 10,
+        ..Options::memory()
+    };
+    let db = Db::open(options()).unwrap();
+    let idle = create_kv(&db, "idle");
+    let busy = create_kv(&db, "busy");
+    put(&db, &idle, &ints(&[(1, 1)]));
+    let kept = || db.stats().unwrap().log_bytes;
+    let mut k = 0;
+    wait_until("the log is short after 3,000 commits and more", || {
+        k += 1;
+        put(&db, &busy, &ints(&[(k, k)]));
+        k > 3000 && kept() < 64 << 10
+    });
+    drop(db);
+    let db = Db::open(options()).unwrap();
+    assert_eq!(value_of(&db, &idle, 1), Some(1));
+    assert_eq!(value_of(&db, &busy, k), Some(k));
+}
+
+#[test]
+fn on_a_full_disk_a_table_can_be_dropped_and_writes_go_on() {
+    let disk = SimDisk::new(3);
+    let io = disk.io();
+    let options =
+        Options { dir: Some("/db".into()), io: Some(io.clone()), log_segment_bytes: 64 << 10, ..Options::memory() };
+    let db = Db::open(options.clone()).unwrap();
+    let (large, small) = (create_kv(&db, "large"), create_kv(&db, "small"));
+    put(&db, &large, &ints(&(0..50_000_i64).map(|k| (k, k * 7_919_777_777_777 % 1_000_000_007)).collect::<Vec<_>>()));
+    put(&db, &small, &ints(&[(0, 0)]));
+    db.flush().unwrap();
+    wait_until("there is a reserve", || io.exists("/db/RESERVE".as_ref()).unwrap().is_some());
+    disk.limit_space(disk.used_space() + 5000);
+    let mut k = 0;
+    let refused = loop {
+        k += 1;
+        if let Err(error) = try_put(&db, &small, &ints(&[(k, k)]), omendb_engine::db::Expectation::None) {
+            break error;
+        }
+    };
+    assert_eq!(refused.kind(), ErrorKind::DiskFull, "{refused}");
+    assert_eq!(value_of(&db, &small, k - 1), Some(k - 1), "reads go on");
+    assert_eq!(value_of(&db, &small, k), None);
+
+    let mut txn = db.begin().unwrap();
+    txn.drop_table(large.id).unwrap();
+    txn.commit().unwrap();
+    put(&db, &small, &ints(&[(k, k)]));
+    wait_until("there is a reserve again", || io.exists("/db/RESERVE".as_ref()).unwrap().is_some());
+    db.close().unwrap();
+    let db = Db::open(options).unwrap();
+    assert_eq!(all(&db, &small).len(), usize::try_from(k + 1).unwrap());
 }

@@ -12,7 +12,7 @@ use crate::io::store::{FileNode, Store, Survival};
 use crate::io::{Buffer, Completion, DirEntry, Done, EntryKind, File, Io, IoRef, Lock, Op, OpenMode, Pending};
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ struct Inner {
     in_flight: bool,
     /// What was added to the wall clock.
     clock_jumps_micros: AtomicI64,
+    /// Bytes that all files together may have.
+    space: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -107,7 +109,17 @@ impl SimDisk {
             State { random, operations: 0, faults: Vec::new(), faults_fired: 0, power_off: None, observer: None };
         let (store, clock_jumps_micros) = (Arc::new(store), AtomicI64::new(0));
         let state = Mutex::new(state);
-        SimDisk { inner: Arc::new(Inner { store, clock, start_unix_micros, in_flight, clock_jumps_micros, state }) }
+        SimDisk {
+            inner: Arc::new(Inner {
+                store,
+                clock,
+                start_unix_micros,
+                in_flight,
+                clock_jumps_micros,
+                space: AtomicU64::new(u64::MAX),
+                state,
+            }),
+        }
     }
 
     /// The disk as a back end.
@@ -153,6 +165,26 @@ impl SimDisk {
     /// Sets the wall clock forward or back, as an administrator or a time server does. The monotonic one goes on.
     pub fn jump_clock(&self, micros: i64) {
         self.inner.clock_jumps_micros.fetch_add(micros, Ordering::SeqCst);
+    }
+
+    /// From now on all files together have at most so many bytes; whatever would pass that finds the disk full.
+    pub fn limit_space(&self, bytes: u64) {
+        self.inner.space.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Bytes that all files together have.
+    pub fn used_space(&self) -> u64 {
+        self.inner.store.bytes()
+    }
+
+    /// That a file may grow to `end` bytes.
+    fn check_space(&self, node: &FileNode, end: u64) -> std::io::Result<()> {
+        let space = self.inner.space.load(Ordering::SeqCst);
+        let more = end.saturating_sub(node.len());
+        if space < u64::MAX && more > 0 && self.used_space().saturating_add(more) > space {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 
     /// Switches the power off just before the `operation`-th operation, counted from 1 and the disk's beginning: it and
@@ -370,7 +402,10 @@ impl File for SimFile {
 
     fn allocate(&self, len: u64) -> Result<()> {
         self.may_write("allocate")?;
-        self.disk.whole((Operation::Allocate, "allocate"), &self.path, |_| self.node.allocate(len))
+        self.disk.whole((Operation::Allocate, "allocate"), &self.path, |_| {
+            self.disk.check_space(&self.node, len)?;
+            self.node.allocate(len)
+        })
     }
 }
 
@@ -405,6 +440,8 @@ impl SimFile {
     fn write(&self, offset: u64, buffer: Buffer) -> Result<Done> {
         self.may_write("write")?;
         let failed = |e| Error::io(&format!("write at offset {offset}"), &*self.path, e);
+        let end = u64::try_from(buffer.len()).unwrap_or(u64::MAX).saturating_add(offset);
+        self.disk.check_space(&self.node, end).map_err(failed)?;
         let half = buffer.len().div_ceil(2);
         let whole = buffer.len();
         let (bytes, fault) = match self.disk.begin(Operation::Write, &self.path) {
