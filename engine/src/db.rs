@@ -25,6 +25,7 @@ pub use stats::{DbStats, RunStats, TableStats};
 use crate::error::{Error, Result};
 use crate::io::sync::Mutex;
 use crate::io::{self, IoRef, Lock};
+use crate::memory::Memory;
 use crate::model::IndexChoice;
 use crate::txn::store::Store;
 use crate::types::{StorageId, TableDef, TableId};
@@ -52,9 +53,10 @@ pub struct Options {
     pub sync: SyncMode,
     /// Bytes of one memtable before it is flushed.
     pub memtable_bytes: usize,
-    /// Bytes of the cache.
+    /// Bytes of the cache at most; it has what others leave of `memory_bytes`.
     pub cache_bytes: usize,
-    /// Bytes that all of the engine may take; staged writes spill into runs before they reach it.
+    /// Bytes that the database may take in all, at least 16 MiB: cache, memtables, loads, merges, and what statements reserve
+    /// through [`Db::memory`]. A quarter of the machine's by default.
     pub memory_bytes: usize,
     /// Bytes of one segment of the log.
     pub log_segment_bytes: u64,
@@ -77,14 +79,15 @@ pub struct Options {
 impl Options {
     /// A database in memory.
     pub fn memory() -> Self {
+        let memory_bytes = default_memory_bytes();
         Options {
             dir: None,
             create: true,
             read_only: false,
             sync: SyncMode::Always,
             memtable_bytes: 64 << 20,
-            cache_bytes: 256 << 20,
-            memory_bytes: 1 << 30,
+            cache_bytes: memory_bytes / 2,
+            memory_bytes,
             log_segment_bytes: 64 << 20,
             run_bytes: 1 << 30,
             manifest_bytes: crate::manifest::EDITS_BYTES_MIN,
@@ -99,6 +102,12 @@ impl Options {
     pub fn dir(dir: impl Into<PathBuf>) -> Self {
         Options { dir: Some(dir.into()), ..Options::memory() }
     }
+}
+
+/// A quarter of what the machine has, or lets this process have.
+fn default_memory_bytes() -> usize {
+    let quarter = io::machine_memory_bytes().and_then(|bytes| usize::try_from(bytes / 4).ok());
+    quarter.unwrap_or(1 << 30).max(256 << 20)
 }
 
 /// An open database. Cheap to clone; the last clone closes it.
@@ -217,6 +226,11 @@ impl Db {
         // Trees of this view keep their runs' files; they are to go.
         drop(view);
         storages.into_iter().try_for_each(|id| worker::merge_all(store, id))
+    }
+
+    /// Who has how much of the database's memory; what the layer above needs is reserved there.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.inner.store.memory
     }
 
     /// Counts of the whole database.

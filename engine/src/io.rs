@@ -66,7 +66,7 @@ mod uring;
 
 pub use buffer::{BUFFER_ALIGN, Buffer};
 pub use memory::memory;
-pub use platform::platform;
+pub use platform::{machine_memory_bytes, platform};
 pub use posix::posix;
 pub use steady::steady;
 #[cfg(target_os = "linux")]

@@ -18,6 +18,7 @@ Rooms, top to bottom; arrows point down only:
     model         finds a key's slice: plain fences, or a learned function proved at build
     encoding      a column's values of one slice as bytes, and back, by position
     cache         one byte budget for encoded bytes of runs
+    memory        the accountant: who has how much of one limit
     row, key      rows and keys as bytes, ours and versioned
     column        columns of values in Arrow form, appended to value by value or in bulk
     types, error  what all of the above speak of
@@ -43,6 +44,7 @@ pub mod io;
 pub mod key;
 pub mod limits;
 pub mod manifest;
+pub mod memory;
 pub mod memtable;
 pub mod model;
 pub mod row;

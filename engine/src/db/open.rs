@@ -23,6 +23,7 @@ use crate::compaction::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{EntryKind, IoRef, Lock};
 use crate::manifest::{self, Edit, Manifest};
+use crate::memory::Memory;
 use crate::run;
 use crate::txn::store::{Limits, Parts, Store};
 use crate::wal::{self, ReadOnly, Wal, WalOptions};
@@ -30,6 +31,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(super) const LOCK_FILE: &str = "LOCK";
+
+/// Bytes of rows that are sorted at once: more would make runs longer, and nothing faster.
+const STAGE_BYTES_MAX: usize = 512 << 20;
+
+/// Bytes that an engine works with at least.
+const MEMORY_BYTES_MIN: usize = 16 << 20;
 
 /// How often a reader begins again because a writer changed the database meanwhile.
 const READ_ATTEMPTS_MAX: usize = 20;
@@ -70,8 +77,12 @@ fn look(io: &IoRef, dir: &Path) -> Result<Found> {
     }
 }
 
+fn memory(options: &Options) -> Arc<Memory> {
+    Memory::new(options.memory_bytes.max(MEMORY_BYTES_MIN), options.cache_bytes)
+}
+
 fn limits(options: &Options) -> Limits {
-    let memory = options.memory_bytes.max(16 << 20);
+    let memory = options.memory_bytes.max(MEMORY_BYTES_MIN);
     let memtable_bytes = options.memtable_bytes.max(1 << 10);
     let log_bytes = u64::try_from(memtable_bytes).unwrap_or(u64::MAX).saturating_mul(4).max(options.log_segment_bytes);
     Limits {
@@ -80,7 +91,7 @@ fn limits(options: &Options) -> Limits {
         log_bytes,
         log_segment_bytes: options.log_segment_bytes,
         buffer_bytes: memtable_bytes.min(memory / 16),
-        stage_bytes: memory / 5 * 2,
+        stage_bytes: (memory / 5 * 2).min(STAGE_BYTES_MAX),
         threads: options.threads.max(1),
     }
 }
@@ -149,12 +160,19 @@ fn output(io: &IoRef, dir: &Path, options: &Options, cache: &Arc<Cache>, state: 
     Output::new(Arc::clone(io), dir.to_owned(), Arc::clone(cache), options.index, options.run_bytes, next_run)
 }
 
-fn parts(io: &IoRef, dir: &Path, options: &Options, cache: Arc<Cache>, output: Output, recovered: Recovered) -> Parts {
+fn parts(
+    io: &IoRef,
+    dir: &Path,
+    options: &Options,
+    memory: Arc<Memory>,
+    output: Output,
+    recovered: Recovered,
+) -> Parts {
     Parts {
         io: Arc::clone(io),
         dir: dir.to_owned(),
         limits: limits(options),
-        cache,
+        memory,
         output,
         log: None,
         manifest: None,
@@ -177,8 +195,8 @@ fn open_writer(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> 
         }
     }
     check_id(dir, id, manifest.database_id())?;
-    let cache = Cache::new(options.cache_bytes);
-    let output = output(io, dir, options, &cache, &state);
+    let memory = memory(options);
+    let output = output(io, dir, options, memory.cache(), &state);
     let mut replay = Replay::new(&state);
     let log_options = WalOptions { segment_bytes: options.log_segment_bytes, sync: options.sync };
     let mut take = |end, bytes: &[u8]| replay.take(end, bytes);
@@ -188,7 +206,7 @@ fn open_writer(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> 
         manifest.apply(Edit { drop_storages: recovered.orphans.clone(), ..Edit::default() })?;
     }
     remove_orphans(io, dir, manifest.state())?;
-    let parts = parts(io, dir, options, cache, output, recovered);
+    let parts = parts(io, dir, options, memory, output, recovered);
     Ok(Store::new(Parts { log: Some(log), manifest: Some(manifest), ..parts }))
 }
 
@@ -235,8 +253,8 @@ fn open_reader(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> 
 }
 
 fn read(io: &IoRef, dir: &Path, options: &Options, id: [u8; 16], state: &manifest::State) -> Result<Arc<Store>> {
-    let cache = Cache::new(options.cache_bytes);
-    let output = output(io, dir, options, &cache, state);
+    let memory = memory(options);
+    let output = output(io, dir, options, memory.cache(), state);
     let mut replay = Replay::new(state);
     let mut take = |end, bytes: &[u8]| replay.take(end, bytes);
     match wal::open_read_only(io, dir, id, log_known(state), &mut take)? {
@@ -245,5 +263,5 @@ fn read(io: &IoRef, dir: &Path, options: &Options, id: [u8; 16], state: &manifes
     }
     let recovered = recover(state, replay, &output)?;
     hold_files(&recovered.view.trees)?;
-    Ok(Store::new(parts(io, dir, options, cache, output, recovered)))
+    Ok(Store::new(parts(io, dir, options, memory, output, recovered)))
 }

@@ -4,6 +4,7 @@ Counts of a database, its tables and its runs, for planners and for people.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyRange;
+use crate::memory::MemoryUse;
 use crate::scan::plan::{Span, stretches};
 use crate::scan::tree::{RunRef, Tree};
 use crate::txn::store::Store;
@@ -75,6 +76,14 @@ pub struct DbStats {
     pub memtable_bytes: u64,
     /// Bytes of log that are kept.
     pub log_bytes: u64,
+    /// Bytes that cache, memtables, loads, merges and statements may take together.
+    pub memory_limit: u64,
+    /// Bytes of it that loads and large transactions have.
+    pub memory_writes: u64,
+    /// Bytes of it that merges have.
+    pub memory_merges: u64,
+    /// Bytes of it that statements have.
+    pub memory_statements: u64,
     /// Bytes in the cache.
     pub cache_bytes: u64,
     /// Reads that the cache answered.
@@ -101,7 +110,7 @@ fn memtable_bytes(tree: &Tree) -> u64 {
 
 pub(super) fn database(store: &Store) -> DbStats {
     let view = store.view();
-    let cache = store.cache.stats();
+    let cache = store.memory.cache().stats();
     let trees = || view.trees.values().map(|storage| &storage.tree);
     DbStats {
         io: store.io.name(),
@@ -111,6 +120,10 @@ pub(super) fn database(store: &Store) -> DbStats {
         run_bytes: trees().flat_map(|tree| tree.runs()).map(|run| run.bytes()).sum(),
         memtable_bytes: trees().map(|tree| memtable_bytes(tree)).sum(),
         log_bytes: store.log().map_or(0, |log| log.retained_bytes()),
+        memory_limit: count(store.memory.limit()),
+        memory_writes: count(store.memory.used(MemoryUse::Writes)),
+        memory_merges: count(store.memory.used(MemoryUse::Merges)),
+        memory_statements: count(store.memory.used(MemoryUse::Statements)),
         cache_bytes: cache.bytes,
         cache_hits: cache.hits,
         cache_misses: cache.misses,

@@ -10,6 +10,7 @@ use crate::compaction::policy::{self, Job};
 use crate::error::{ErrorKind, Result};
 use crate::io::thread::{self, JoinHandle};
 use crate::manifest::Edit;
+use crate::memory::MemoryUse;
 use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::txn::store::{Calls, Storage, Store};
 use crate::types::StorageId;
@@ -25,6 +26,10 @@ const RESERVE_TICKS: u64 = 50;
 
 /// How long work that found the disk full rests.
 const FULL_DISK_REST: Duration = Duration::from_secs(1);
+
+/// What a merge takes: batches and chunks on the way out, and a batch of each run on the way in.
+const MERGE_BYTES: usize = 8 << 20;
+const MERGE_INPUT_BYTES: usize = 2 << 20;
 
 /// What a thread does until it is stopped.
 type Task = fn(&Store);
@@ -233,6 +238,8 @@ fn run(store: &Store, id: StorageId, storage: &Storage, job: Job) -> Result<()> 
             store.replace_runs(id, &[run.id()], &[moved], true);
         }
         Job::Merge { inputs, level } => {
+            let wanted = MERGE_BYTES.saturating_add(inputs.len().saturating_mul(MERGE_INPUT_BYTES));
+            let _memory = store.memory.reserve_up_to(MemoryUse::Merges, wanted, wanted);
             let runs = compaction::merge(&store.output, &storage.tree.schema, &inputs, level)?;
             replace(store, id, &inputs, &runs, level)?;
             store.counters.compactions.fetch_add(1, Ordering::Relaxed);

@@ -57,6 +57,23 @@ fn choose(wish: Wish, probe: impl FnOnce() -> Result<IoRef, String>) -> Result<I
     }
 }
 
+/// Bytes of memory that the machine has, or that this process's group may take where that is less; `None` where the system
+/// does not say.
+#[expect(clippy::disallowed_methods, reason = "a part of the back end that meets the operating system")]
+pub fn machine_memory_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let total = read("/proc/meminfo").as_deref().and_then(total_of);
+    let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limits = groups.into_iter().filter_map(|path| read(path)?.trim().parse().ok());
+    limits.chain(total).min()
+}
+
+/// What `/proc/meminfo` says in its line `MemTotal: … kB`.
+fn total_of(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 #[cfg(target_os = "linux")]
 fn probe() -> Result<IoRef, String> {
     super::uring()
@@ -74,6 +91,14 @@ mod tests {
 
     fn refused() -> Result<IoRef, String> {
         Err("io_uring_setup: Operation not permitted".to_owned())
+    }
+
+    #[test]
+    fn the_machines_memory_is_read_from_the_system() {
+        assert_eq!(total_of("MemTotal:       24576000 kB\nMemFree: 1 kB\n"), Some(24_576_000 * 1024));
+        assert_eq!(total_of("MemFree: 1 kB\n"), None);
+        assert_eq!(total_of("MemTotal: many kB\n"), None);
+        assert!(!cfg!(target_os = "linux") || machine_memory_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }
 
     #[test]

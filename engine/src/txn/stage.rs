@@ -14,6 +14,7 @@ use crate::compaction::output::Shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::thread;
 use crate::key::{Key, KeyRange};
+use crate::memory::{MemoryUse, Reservation};
 use crate::run::{Layout, RunBatch, RunSchema};
 use crate::scan::merge::{EXPECT_ABSENT, Merge, RowStream, Ties};
 use crate::scan::plan::{Edge, Span};
@@ -32,6 +33,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A walk over the table costs about as much for each of its rows as a lookup costs for so many.
 const ROWS_PER_LOOKUP: u64 = 16;
+
+/// Memory for rows that are gathered and sorted, however little there is.
+const STAGE_BYTES_MIN: usize = 2 << 20;
 
 /// What is done about rows that meet another with the same key, in the load or in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,6 +250,8 @@ pub(crate) struct Stager {
     table: Arc<TableDef>,
     schema: Arc<RunSchema>,
     doubles: Doubles,
+    /// Taken with the first rows.
+    memory: Option<Reservation>,
     budget: usize,
     rows: Rows,
     /// Oldest first.
@@ -270,6 +276,7 @@ impl Stager {
             table: Arc::clone(table),
             schema: Arc::clone(schema),
             doubles,
+            memory: None,
             budget,
             rows: Rows::default(),
             runs: Vec::new(),
@@ -284,7 +291,13 @@ impl Stager {
         self.check_whole()?;
         self.expects = self.expects || !matches!(expects, Expects::All(0));
         self.rows.push(incoming.keys, incoming.columns, delete, expects);
-        if self.rows.bytes() < self.budget {
+        if self.memory.is_none() {
+            // Gathered rows and their sorted copies.
+            let wanted = self.budget.saturating_mul(2);
+            self.memory = Some(self.store.memory.reserve_up_to(MemoryUse::Writes, wanted, STAGE_BYTES_MIN));
+        }
+        let granted = self.memory.as_ref().map_or(0, Reservation::bytes) / 2;
+        if self.rows.bytes() < granted {
             return Ok(());
         }
         self.spill()

@@ -14,12 +14,12 @@ recovered is always a prefix of history.
 After a failed write or sync the store is poisoned: reads go on, writes are refused until it is reopened.
 */
 
-use crate::cache::Cache;
 use crate::compaction::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::IoRef;
 use crate::io::sync::{Condvar, Mutex};
 use crate::manifest::{Edit, LoadRecord, Manifest, RunEntry};
+use crate::memory::{Memory, MemoryUse};
 use crate::run::RunSchema;
 use crate::scan::tree::{Mem, RunRef, Source, Tree};
 use crate::txn::catalog::{Catalog, SystemTables};
@@ -158,7 +158,7 @@ pub(crate) struct Parts {
     pub(crate) io: IoRef,
     pub(crate) dir: PathBuf,
     pub(crate) limits: Limits,
-    pub(crate) cache: Arc<Cache>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) output: Output,
     pub(crate) log: Option<Wal>,
     pub(crate) manifest: Option<Manifest>,
@@ -174,7 +174,7 @@ pub(crate) struct Store {
     pub(crate) io: IoRef,
     pub(crate) dir: PathBuf,
     pub(crate) limits: Limits,
-    pub(crate) cache: Arc<Cache>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) output: Output,
     pub(crate) reserve: Reserve,
     pub(crate) system: SystemTables,
@@ -209,7 +209,7 @@ impl Store {
             io: parts.io,
             dir: parts.dir,
             limits: parts.limits,
-            cache: parts.cache,
+            memory: parts.memory,
             output: parts.output,
             system: SystemTables::new(),
             log: parts.log,
@@ -498,6 +498,7 @@ impl Store {
         let pins = |mem: &Mem| mem.first_lsn().is_some_and(|lsn| end.saturating_sub(lsn) > self.limits.log_bytes);
         full.extend(trees.iter().filter(|(_, storage)| pins(&storage.tree.active)).map(|(id, _)| *id));
         let bytes: usize = trees.values().flat_map(|s| s.tree.mems()).map(|mem| mem.table.bytes()).sum();
+        self.memory.note(MemoryUse::Memtables, bytes);
         if full.is_empty() && bytes > self.limits.memtables_bytes {
             full.extend(trees.iter().max_by_key(|(_, s)| s.tree.active.table.bytes()).map(|(id, _)| *id));
         }

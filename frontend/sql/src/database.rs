@@ -31,9 +31,9 @@ pub struct OpenOptions {
     pub read_only: bool,
     /// When a commit is acknowledged.
     pub sync: SyncMode,
-    /// Bytes of the engine's cache; `None` for its default.
+    /// Bytes of the engine's cache at most; `None` for its default.
     pub cache_bytes: Option<usize>,
-    /// Bytes that the engine's memtables, staged writes and loads may take; `None` for its default.
+    /// Bytes that all of the database may take, see [`Options::memory_bytes`]; `None` for the engine's default.
     pub memory_bytes: Option<usize>,
     /// Threads that a query may use; `None` for one a core.
     pub threads: Option<usize>,

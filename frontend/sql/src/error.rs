@@ -499,8 +499,7 @@ impl From<DataFusionError> for SqlError {
             DataFusionError::SchemaError(inner, _) => from_schema(&inner),
             DataFusionError::Plan(m) => from_plan(&m),
             DataFusionError::NotImplemented(m) => SqlError::unsupported(m),
-            DataFusionError::ResourcesExhausted(m) => SqlError::new(state::OUT_OF_MEMORY, first_line(&m))
-                .with_hint("Raise it with SET work_mem = '…', or let the statement touch fewer rows."),
+            DataFusionError::ResourcesExhausted(m) => from_exhausted(&m),
             DataFusionError::Execution(m) => match by_wording(&m) {
                 Some(state) => SqlError::new(state, m),
                 None => SqlError::new(state::DATA_EXCEPTION, m),
@@ -514,6 +513,16 @@ impl From<DataFusionError> for SqlError {
             DataFusionError::Internal(m) => SqlError::internal(first_line(&m)),
             e => SqlError::internal(e.strip_backtrace()),
         }
+    }
+}
+
+/// An operator that was refused memory: by the session's pool, or by the accountant of the whole database, which says what to do.
+fn from_exhausted(message: &str) -> SqlError {
+    match message.lines().find(|line| line.contains("the database's memory limit")) {
+        Some(line) => SqlError::new(state::OUT_OF_MEMORY, line.trim_start_matches("Error: ").to_owned())
+            .with_hint("Open the database with more --memory, or let fewer statements run at once."),
+        None => SqlError::new(state::OUT_OF_MEMORY, first_line(message))
+            .with_hint("Raise it with SET work_mem = '…', or let the statement touch fewer rows."),
     }
 }
 

@@ -35,6 +35,7 @@ pub mod error;
 mod fast_path;
 pub mod files;
 mod functions;
+mod memory;
 mod optimizer;
 mod provider;
 mod running;

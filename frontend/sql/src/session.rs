@@ -8,6 +8,7 @@ through a bounded channel, so that a result that is read slowly is computed slow
 use crate::database;
 use crate::error::{Result, SqlError};
 use crate::fast_path;
+use crate::memory::StatementPool;
 use crate::optimizer;
 use crate::running::{CancelHandle, Running, Statements};
 use crate::semantics;
@@ -18,7 +19,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::planner::TypePlanner;
@@ -251,7 +252,7 @@ fn make_template(database: &database::Shared, settings: &Settings) -> Result<Tem
         }
         None => DiskManagerMode::OsTmpDirectory,
     };
-    let pool = FairSpillPool::new(settings.work_mem_bytes());
+    let pool = StatementPool::new(settings.work_mem_bytes(), database.engine.memory());
     let named = NonZeroUsize::new(MEMORY_CONSUMERS_NAMED).unwrap_or(NonZeroUsize::MIN);
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(TrackConsumersPool::new(pool, named)))

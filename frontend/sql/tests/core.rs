@@ -766,6 +766,14 @@ mod sessions {
     }
 
     #[test]
+    fn all_sessions_share_the_memory_of_their_database() {
+        let options = OpenOptions { threads: Some(2), memory_bytes: Some(24 << 20), ..OpenOptions::memory() };
+        let s = Database::open(options).unwrap().session();
+        fails(&s, "SELECT array_agg(g) FROM generate_series(1, 4000000) AS g", "53200", "memory limit of 24 MiB");
+        check(&s, "SELECT count(*) FROM generate_series(1, 4000000) AS g", "4000000");
+    }
+
+    #[test]
     fn prepared_statements_take_parameters() {
         let s = with(&["CREATE TABLE t (id INT PRIMARY KEY, v TEXT)", "INSERT INTO t VALUES (1, 'a'), (2, 'b')"]);
         let by_key = s.prepare("SELECT v FROM t WHERE id = $1").unwrap();
