@@ -308,7 +308,7 @@ impl Wal {
         loop {
             state.usable()?;
             if !state.pending.is_empty() && state.pending.len() + record.len() > PENDING_BYTES_MAX {
-                state = self.write_pending(state)?;
+                state = self.write_out(state)?;
             } else if !state.has_room(need) {
                 state = self.make_room(state, need)?;
             } else {
@@ -346,7 +346,7 @@ impl Wal {
                 if state.pending.len() < GATHER_BYTES || state.writer.is_none() {
                     return Ok(());
                 }
-                self.write_pending(state).map(drop)
+                self.write_out(state).map(drop)
             }
         }
     }
@@ -363,7 +363,7 @@ impl Wal {
                 let appended = state.appended;
                 state = self.reach(state, appended)?;
             }
-            SyncMode::None if !state.pending.is_empty() => state = self.write_pending(state)?,
+            SyncMode::None if !state.pending.is_empty() => state = self.write_out(state)?,
             _ if self.is_resting(&state) => state = self.rest(state)?,
             _ => {}
         }

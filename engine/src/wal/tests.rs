@@ -584,6 +584,32 @@ fn threads_that_commit_at_once_share_their_syncs() {
     assert_eq!(open(&disk.crash(Survivors::AllLost).io()).1.len(), 200);
 }
 
+/// Found by the simulation: a thread that only wrote left another waiting, which was to sync what it had written.
+#[test]
+fn who_writes_without_waiting_leaves_nobody_waiting() {
+    for seed in 0..60 {
+        let report = Simulation::new(seed, SimOptions::default()).run(move |io| {
+            let (wal, ..) = try_open(&io, WalOptions { segment_bytes: 8 << 20, sync: SyncMode::None }, 0).unwrap();
+            let wal = Arc::new(wal);
+            let run = |t: u64| {
+                let wal = Arc::clone(&wal);
+                thread::spawn("writer", move || {
+                    for n in 0..5 {
+                        let lsn = wal.append(&record(t * 100 + n, GATHER_BYTES / 2)).unwrap();
+                        wal.commit(lsn).unwrap();
+                        if t == 0 {
+                            wal.sync_to(lsn).unwrap();
+                        }
+                    }
+                })
+            };
+            let threads: Vec<_> = (0..3).map(|t| run(t).unwrap()).collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+        report.into_result().unwrap();
+    }
+}
+
 #[test]
 fn an_interval_log_is_durable_after_the_interval_and_not_before() {
     let simulation = Simulation::new(4, SimOptions::default());

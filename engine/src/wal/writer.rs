@@ -180,9 +180,16 @@ impl Wal {
         }
     }
 
+    /// Writes what is pending for a thread that does not wait for it to be durable, and leaves the rest to those who do.
+    pub(super) fn write_out<'a>(&'a self, state: Guard<'a>) -> Result<Guard<'a>> {
+        let state = self.write_pending(state)?;
+        self.pass_on(&state, state.can_write() || state.can_sync());
+        Ok(state)
+    }
+
     /// Writes what is pending, unless another does before this thread's turn comes. Nothing is synced, but where a segment
     /// is begun.
-    pub(super) fn write_pending<'a>(&'a self, state: Guard<'a>) -> Result<Guard<'a>> {
+    fn write_pending<'a>(&'a self, state: Guard<'a>) -> Result<Guard<'a>> {
         let (mut writer, mut state) = self.take_writer(state)?;
         if state.pending.is_empty() {
             state.writer = Some(writer);
