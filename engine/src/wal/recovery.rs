@@ -16,13 +16,13 @@ use super::record::{Assembler, length};
 use super::segment::number_of;
 use super::{Known, Lsn, Replay};
 use crate::error::{Error, ErrorKind, Place, Result};
-use crate::io::{Buffer, EntryKind, File, IoRef, OpenMode};
+use crate::io::{Buffer, Completion, EntryKind, File, IoRef, Op, OpenMode};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes that are read at once, or as many as a frame has.
-const READ_BYTES: usize = 256 * 1024;
+/// Bytes that are read at once.
+const READ_BYTES: usize = 1024 * 1024;
 
 /// A segment file that was found.
 #[derive(Debug)]
@@ -348,7 +348,7 @@ impl LastSegment {
     }
 }
 
-/// Reads a segment file through one buffer.
+/// Reads a segment file, mostly from its beginning to its end: what comes next is on its way while this is looked at.
 #[derive(Debug)]
 pub(super) struct Reader {
     file: Arc<dyn File>,
@@ -356,17 +356,44 @@ pub(super) struct Reader {
     len: u64,
     buffer: Buffer,
     buffer_at: u64,
+    /// What was asked for behind the buffer, and where that begins.
+    ahead: Option<(u64, Completion)>,
 }
 
 impl Reader {
     pub(super) fn new(file: Arc<dyn File>) -> Result<Self> {
         let len = file.len()?;
-        Ok(Reader { file, len, buffer: Buffer::new(), buffer_at: 0 })
+        Ok(Reader { file, len, buffer: Buffer::new(), buffer_at: 0, ahead: None })
     }
 
     /// Forgets what was read.
     fn forget(&mut self) {
         self.buffer = Buffer::new();
+        self.ahead = None;
+    }
+
+    /// Makes the buffer begin at `offset`, with `len` bytes at least; these the file has.
+    fn fill(&mut self, offset: u64, len: usize) -> Result<()> {
+        let mut bytes = Buffer::from_slice(self.rest(offset));
+        let end = |bytes: &Buffer| offset.saturating_add(length(bytes.len()));
+        if let Some((_, ahead)) = self.ahead.take_if(|(at, _)| *at == end(&bytes)) {
+            let read = ahead.wait()?.buffer.unwrap_or_default();
+            bytes.extend_from_slice(&read);
+        }
+        // What came back short, or is read for the first time.
+        if bytes.len() < len {
+            let left = usize::try_from(self.len.saturating_sub(end(&bytes))).unwrap_or(usize::MAX);
+            let more = self.file.read_at(end(&bytes), (len - bytes.len()).max(READ_BYTES).min(left))?;
+            bytes.extend_from_slice(&more);
+        }
+        let next = end(&bytes);
+        let left = usize::try_from(self.len.saturating_sub(next)).unwrap_or(usize::MAX);
+        if left > 0 && bytes.len() >= READ_BYTES {
+            let buffer = Buffer::for_read(next, READ_BYTES.min(left));
+            self.ahead = Some((next, self.file.submit(Op::Read { offset: next, buffer })));
+        }
+        (self.buffer, self.buffer_at) = (bytes, offset);
+        Ok(())
     }
 
     /// `len` bytes at `offset`; fewer only at the end of the file.
@@ -374,8 +401,7 @@ impl Reader {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let len = len.min(left);
         if self.rest(offset).len() < len {
-            self.buffer = self.file.read_at(offset, len.max(READ_BYTES).min(left))?;
-            self.buffer_at = offset;
+            self.fill(offset, len)?;
         }
         let rest = self.rest(offset);
         Ok(rest.get(..len).unwrap_or(rest))
