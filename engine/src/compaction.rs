@@ -3,6 +3,7 @@ Memtables into runs, and runs into fewer: the only place where rows disappear.
 
 ```text
     policy   which runs to merge
+    erased   what deleted ranges mean to merges, and when they have done their work
     output   streams of rows into run files
 ```
 
@@ -12,16 +13,16 @@ Of each key the newest version stays: readers with older snapshots hold the memt
 tombstone stays while there is something older that it may hide, and goes with the merge into the last level.
 */
 
+pub(crate) mod erased;
 pub(crate) mod output;
 pub(crate) mod policy;
 
 use crate::error::Result;
 use crate::key::KeyRange;
 use crate::run::{Layout, RunSchema};
-use crate::scan::merge::{Merge, RowStream, Ties};
-use crate::scan::source::{Columns, MemStream, RunReading, RunStream};
-use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source};
-use crate::scan::{Layer, LayerScan};
+use crate::scan::LayerScan;
+use crate::scan::source::{Columns, MemStream};
+use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Tree};
 use crate::types::Seq;
 use output::{Output, Shape};
 use std::sync::Arc;
@@ -35,23 +36,12 @@ pub(crate) fn flush(output: &Output, schema: &RunSchema, mem: &Mem, oldest: bool
     output.write(schema, &mut rows, shape)
 }
 
-/// The rows of `inputs` (newest first) as runs of `level`.
-pub(crate) fn merge(
-    output: &Output,
-    schema: &RunSchema,
-    inputs: &[Arc<RunRef>],
-    level: u8,
-) -> Result<Vec<Arc<RunRef>>> {
-    let columns = Columns { projection: schema.columns.clone(), reverse: false };
-    let mut rows: Box<dyn RowStream> = if level == LAST_LEVEL {
-        let layer = |run: &Arc<RunRef>| Layer { source: Source::Run(Arc::clone(run)), at: Seq::MAX };
-        Box::new(LayerScan::new(inputs.iter().map(layer).collect(), &[], columns, Vec::new(), true))
-    } else {
-        let reading = RunReading { with_keys: true, drop_tombstones: false, predicates: &[] };
-        let stream = |run: &Arc<RunRef>| -> Box<dyn RowStream> {
-            Box::new(RunStream::new(run, KeyRange::all(), &columns, reading))
-        };
-        Box::new(Merge::new(inputs.iter().map(stream).collect(), false, Ties::Newest, false))
-    };
-    output.write(schema, rows.as_mut(), Shape { layout: Layout::Column, level, fixed_seq: None, threads: 0 })
+/// The rows of `inputs` as runs of `level`, without those that deleted ranges of their tree hide.
+pub(crate) fn merge(output: &Output, tree: &Tree, inputs: &[Arc<RunRef>], level: u8) -> Result<Vec<Arc<RunRef>>> {
+    let columns = Columns { projection: tree.schema.columns.clone(), reverse: false };
+    let mut rows = LayerScan::new(erased::layers(tree, inputs), &[], columns, Vec::new(), true);
+    if level != LAST_LEVEL {
+        rows = rows.keeping_tombstones();
+    }
+    output.write(&tree.schema, &mut rows, Shape { layout: Layout::Column, level, fixed_seq: None, threads: 0 })
 }

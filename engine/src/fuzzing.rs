@@ -71,8 +71,10 @@ pub fn log_segment(bytes: &[u8]) {
 pub fn log_record(bytes: &[u8]) {
     if let Ok(record) = txn::record::decode(bytes) {
         for operation in record.operations {
-            key(operation.key);
-            row(operation.row);
+            if let txn::record::What::Row(change) = operation.what {
+                key(change.key);
+                row(change.row);
+            }
         }
     }
 }

@@ -31,10 +31,12 @@ Decoding gives the canonical value of the place. What was written stays in the r
 */
 
 mod batch;
+mod bound;
 mod component;
 mod schema;
 
 pub use batch::EncodedKeys;
+pub(crate) use bound::{BOUND_BYTES_MAX, decode_range, encode_bound};
 pub use schema::{KeyColumn, KeySchema};
 
 use std::borrow::Borrow;

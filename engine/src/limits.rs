@@ -17,6 +17,10 @@ pub const COLUMNS_MAX: usize = 1600;
 /// Columns of one key, PostgreSQL's limit.
 pub const KEY_COLUMNS_MAX: usize = 32;
 
+/// Ranges of keys that one transaction deletes of one table, those that meet counted as one: every lookup between its commit
+/// and the next flush asks each.
+pub const ERASED_RANGES_MAX: usize = 64;
+
 /// Rows of one slice, the unit the index points at.
 pub const SLICE_ROWS_MAX: usize = 1024;
 

@@ -32,7 +32,9 @@ its full length from the beginning.
      2  removed run u64                     3  moved run u64, level u8         4  dropped storage u64
      5  next run id u64                     6  last seq u64                    7  log released to u64
      8  storage u64, next row id u64        9  storage u64, hash [32], source, options, rows u64, micros i64
-    10  storage u64, flushed seq u64       11  log durable to u64
+    10  storage u64, flushed seq u64      11  deleted range: storage u64, seq u64, start, end
+    12  deleted range that goes: as 11; start and end are a length u32 and an end as in `key/bound.rs`
+    13  log durable to u64
     RunMeta, source and options are a length u32 and bytes. A seal is an edit without fields: 24 bytes.
 ```
 
@@ -55,6 +57,9 @@ its full length from the beginning.
   outcome needs may be removed.
 
 It knows no run's contents, and opens none.
+
+Format 2 is format 1 with fields 11 and 12. A writer's first edit goes to a new file, which has format 2; so an older release
+refuses a database that this one has written to, and this one reads both.
 */
 
 mod edit;
@@ -67,7 +72,7 @@ mod state;
 mod tests;
 
 pub use edit::LOAD_TEXT_BYTES_MAX;
-pub use state::{Edit, LoadRecord, RunEntry, State, StorageState};
+pub use state::{Edit, ErasedRange, LoadRecord, RunEntry, State, StorageState};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{Buffer, File, IoRef, OpenMode};

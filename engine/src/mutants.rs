@@ -89,6 +89,12 @@ mod listed {
         SnapshotOffByOne,
         /// A flush drops tombstones that older runs need.
         TombstoneDroppedEarly,
+        /// A flush does not write down the memtable's deleted ranges.
+        ErasedRangeForgottenAtFlush,
+        /// A deleted range hides newer rows, too.
+        ErasedRangeAppliedToNewer,
+        /// A deleted range stays as it is when newer rows come to lie behind it.
+        ErasedRangeNotCut,
         /// A merge takes a failed source for an exhausted one.
         ErrorTakenForTheEnd,
         /// A short write is taken for a whole one.
@@ -129,6 +135,9 @@ mod listed {
             Mutant::ConflictMissed,
             Mutant::SnapshotOffByOne,
             Mutant::TombstoneDroppedEarly,
+            Mutant::ErasedRangeForgottenAtFlush,
+            Mutant::ErasedRangeAppliedToNewer,
+            Mutant::ErasedRangeNotCut,
             Mutant::ErrorTakenForTheEnd,
             Mutant::ShortWriteIgnored,
             Mutant::ShortReadIgnored,

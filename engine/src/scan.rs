@@ -15,6 +15,8 @@ are handed on as they come, without keys and without a merge; elsewhere the sour
 newest row counts. Zone maps leave out slices of a stretch's oldest source only: a newer source's slice may hold the
 version that hides an older one, or the tombstone.
 
+Sources behind a deleted range are no sources of its keys: a scan over such keys opens none of them.
+
 An iterator that has failed stays failed; an error is never the end of the data.
 */
 
@@ -178,8 +180,33 @@ impl Layer {
         match &self.source {
             Source::Run(run) => Some(run.span()),
             Source::Mem(mem) => mem_span(mem, ranges, self.at),
+            Source::Erased(erased) => (erased.seq <= self.at).then(|| erased.span.clone()),
         }
     }
+}
+
+/// The stretches of layers with these spans, each without what a deleted range hides.
+fn visible_stretches(layers: &[Layer], spans: &[Span], ranges: &[KeyRange]) -> Vec<Stretch> {
+    let stretches = stretches(spans, ranges);
+    let is_range = |place: &usize| matches!(layers.get(*place), Some(Layer { source: Source::Erased(_), .. }));
+    if !(0..layers.len()).any(|place| is_range(&place)) {
+        return stretches;
+    }
+    let mut visible: Vec<Stretch> = Vec::with_capacity(stretches.len());
+    for mut stretch in stretches {
+        if let Some(end) = stretch.sources.iter().position(is_range) {
+            stretch.sources.truncate(end);
+        }
+        match visible.last_mut() {
+            _ if stretch.sources.is_empty() => {}
+            // A range's end alone is no reason to begin anew.
+            Some(last) if last.span.to == stretch.span.from && last.sources == stretch.sources => {
+                last.span.to = stretch.span.to;
+            }
+            _ => visible.push(stretch),
+        }
+    }
+    visible
 }
 
 fn mem_span(mem: &Mem, ranges: &[KeyRange], at: Seq) -> Option<Span> {
@@ -199,13 +226,17 @@ fn open(stretch: &Stretch, layers: &[Layer], columns: &Columns, reading: &Readin
     let alone = chosen.len() == 1;
     let oldest = chosen.len().saturating_sub(1);
     let mut streams: Vec<Box<dyn RowStream>> = Vec::with_capacity(chosen.len());
+    let drop_tombstones = !reading.keep_tombstones;
     for (place, layer) in chosen.into_iter().enumerate() {
+        let drop_tombstones = alone && drop_tombstones;
         streams.push(match &layer.source {
-            Source::Mem(mem) => Box::new(MemStream::new(mem, &range, layer.at, columns, alone)),
+            // No stretch has one.
+            Source::Erased(_) => continue,
+            Source::Mem(mem) => Box::new(MemStream::new(mem, &range, layer.at, columns, drop_tombstones)),
             Source::Run(run) => {
                 let predicates = if place == oldest { reading.predicates.as_slice() } else { &[] };
                 let with_keys = reading.with_keys || !alone;
-                let reading = RunReading { with_keys, drop_tombstones: alone, predicates };
+                let reading = RunReading { with_keys, drop_tombstones, predicates };
                 Box::new(RunStream::new(run, range.clone(), columns, reading))
             }
         });
@@ -214,15 +245,17 @@ fn open(stretch: &Stretch, layers: &[Layer], columns: &Columns, reading: &Readin
         Some(only) if streams.is_empty() => only,
         Some(last) => {
             streams.push(last);
-            Box::new(Merge::new(streams, columns.reverse, Ties::Newest, true))
+            Box::new(Merge::new(streams, columns.reverse, Ties::Newest, drop_tombstones))
         }
-        None => Box::new(Merge::new(streams, columns.reverse, Ties::Newest, true)),
+        None => Box::new(Merge::new(streams, columns.reverse, Ties::Newest, drop_tombstones)),
     }
 }
 
 #[derive(Debug)]
 struct Reading {
     with_keys: bool,
+    /// There is something older that tombstones hide, elsewhere.
+    keep_tombstones: bool,
     predicates: Vec<ColumnPredicate>,
 }
 
@@ -253,12 +286,18 @@ impl LayerScan {
                 kept.push(layer);
             }
         }
-        let mut stretches = VecDeque::from(stretches(&spans, ranges));
+        let mut stretches = VecDeque::from(visible_stretches(&kept, &spans, ranges));
         if columns.reverse {
             stretches.make_contiguous().reverse();
         }
-        let reading = Reading { with_keys, predicates };
+        let reading = Reading { with_keys, keep_tombstones: false, predicates };
         LayerScan { layers: kept, columns, reading, stretches, current: None, done: ScanMetrics::default() }
+    }
+
+    /// With tombstones: for merges that something older stays behind.
+    pub(crate) fn keeping_tombstones(mut self) -> Self {
+        self.reading.keep_tombstones = true;
+        self
     }
 }
 

@@ -17,6 +17,12 @@ them and makes everything durable and visible at once.
 
 A transaction's rows lie in a memtable of its own, under numbers that follow its snapshot's: so it reads its own writes,
 and the last write of a key wins. Once they pass a bound they are staged as runs instead (`stage`).
+
+A deleted range lies behind all of the transaction's own rows, and before the table's: those that the transaction itself has
+written into the range before are deleted one by one. Whoever deletes a range deletes the rows that its snapshot sees; if
+others have committed to the range since, its commit is refused with `WriteConflict`, as for a single row. A row put by
+others that the snapshot does not see could be spared only by writing down each row that is not: that would not be one
+deletion any more.
 */
 
 pub(crate) mod catalog;
@@ -34,16 +40,18 @@ pub(crate) mod store;
 pub use ingest::{Ingest, IngestReport, OnConflict};
 pub use snapshot::Snapshot;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::sync::Mutex;
-use crate::key::Key;
+use crate::key::{Key, KeyRange};
+use crate::limits::{ERASED_RANGES_MAX, KEY_BYTES_MAX};
 use crate::manifest::LoadRecord;
 use crate::memtable::Kind;
 use crate::row::BatchRows;
 use crate::run::RunSchema;
-use crate::scan::Layer;
-use crate::scan::merge::EXPECT_ABSENT;
-use crate::scan::tree::{Mem, RunRef, Source};
+use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED};
+use crate::scan::plan::{Edge, Span};
+use crate::scan::tree::{Erased, Mem, RunRef, Source};
+use crate::scan::{Layer, Scan, ScanRequest};
 use crate::types::{ColumnId, NewTable, Seq, StorageId, TableDef, TableId};
 use arrow::array::{ArrayRef, RecordBatch};
 use catalog::{Catalog, Change, Changes, define, no_such_table, table_exists};
@@ -53,6 +61,7 @@ use snapshot::Overlay;
 use sort::{Doubles, Expects, columns_bytes};
 use stage::{Stager, changed_row, duplicate_row};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use store::{Storage, Store};
 
@@ -86,6 +95,8 @@ struct TableWrites {
     mem: Arc<Mem>,
     /// What the first write of a key expects, as in [`stage`].
     expects: Vec<(Key, Seq)>,
+    /// Deleted ranges of keys, older than all rows here, ascending and disjoint.
+    erased: Vec<Span>,
     /// Rows since they became many. Behind a lock because a snapshot has to stage what was gathered.
     stager: Mutex<Option<Stager>>,
     /// Runs of a bulk load, older than the rest and held against the table already.
@@ -249,7 +260,7 @@ impl Transaction {
         let buffer_bytes = self.store.limits.buffer_bytes;
         let buffered: usize = self.writes.values().map(|writes| writes.mem.table.bytes()).sum();
         self.writes_done += 1;
-        let seq = self.last_own_seq();
+        let (seq, base_seq) = (self.last_own_seq(), self.base.seq());
         let (store, writes) = self.writes_of(table)?;
         let incoming = Incoming::new(table, &writes.schema, &writes.storage.shared, kind, columns, batch)?;
         let expects = match expectation {
@@ -263,6 +274,7 @@ impl Transaction {
                 return Err(Error::invalid(message));
             }
         };
+        let expects = writes.expect_of_erased(&incoming, expects, base_seq)?;
         let many = buffered + columns_bytes(&incoming.columns) > buffer_bytes;
         if many && writes.stager.lock().is_none() {
             writes.stage(&store)?;
@@ -271,6 +283,50 @@ impl Transaction {
             return stager.push(incoming, kind == WriteKind::Delete, expects);
         }
         writes.buffer(&incoming, kind, &expects, seq)
+    }
+
+    /// Deletes every row whose key lies in the range, as this transaction sees it, without reading the table: what was
+    /// written into the range by this transaction goes row by row, the table's rows go with one entry in the log. Rows that
+    /// this transaction writes into the range afterwards stay.
+    ///
+    /// After an error the transaction can only be rolled back.
+    ///
+    /// # Errors
+    /// `NoSuchTable` where the definition is not the current one, `LimitExceeded` for a bound that is longer than a key may
+    /// be and for more than [`ERASED_RANGES_MAX`] ranges that do not meet. At commit `WriteConflict` where another
+    /// transaction has committed a change of a row of the range since this one began, whether its snapshot saw the row or not.
+    pub fn delete_range(&mut self, table: &TableDef, range: &KeyRange) -> Result<()> {
+        self.store.check_writable()?;
+        let done = self.try_delete_range(table, range);
+        self.failed = self.failed || done.is_err();
+        done
+    }
+
+    fn try_delete_range(&mut self, table: &TableDef, range: &KeyRange) -> Result<()> {
+        let long = |bound: &Bound<Key>| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => key.as_bytes().len() > KEY_BYTES_MAX,
+            Bound::Unbounded => false,
+        };
+        if long(&range.start) || long(&range.end) {
+            let message = format!("a bound of a range of keys has more than {KEY_BYTES_MAX} bytes");
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+        let seq = self.last_own_seq();
+        let (_, writes) = self.writes_of(table)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<ColumnId> = match writes.is_hidden_key() {
+            true => vec![ColumnId::ROW_ID],
+            false => writes.table.key.clone(),
+        };
+        let request = ScanRequest { ranges: vec![range.clone()], projection: keys.clone(), ..ScanRequest::default() };
+        let own = Scan::new(writes.layers(seq)?, &writes.table, request)?;
+        for batch in own {
+            self.try_write(table, WriteKind::Delete, &keys, &batch?, Expectation::None)?;
+        }
+        self.writes_done += 1;
+        self.writes_of(table)?.1.erase(Span::of(range))
     }
 
     /// The storage's writes so far.
@@ -287,6 +343,7 @@ impl Transaction {
                 schema,
                 mem: Mem::new(0),
                 expects: Vec::new(),
+                erased: Vec::new(),
                 stager: Mutex::new(None),
                 loaded: Vec::new(),
                 pass: None,
@@ -348,7 +405,7 @@ impl Transaction {
         if !self.loads.is_empty() || self.writes.values().any(staged) {
             return self.commit_runs();
         }
-        if self.changes.is_empty() && self.writes.values().all(|writes| writes.mem.table.is_empty()) {
+        if self.changes.is_empty() && self.writes.values().all(TableWrites::is_empty) {
             return Ok(self.base.seq());
         }
         self.commit_record()
@@ -360,7 +417,12 @@ impl Transaction {
 
 impl TableWrites {
     fn is_untouched(&self) -> bool {
-        self.mem.table.is_empty() && self.pass.is_none() && self.stager.lock().is_none()
+        self.is_empty() && self.pass.is_none() && self.stager.lock().is_none()
+    }
+
+    /// Whether nothing is buffered.
+    fn is_empty(&self) -> bool {
+        self.mem.table.is_empty() && self.erased.is_empty()
     }
 
     fn is_hidden_key(&self) -> bool {
@@ -396,13 +458,53 @@ impl TableWrites {
         Ok(())
     }
 
+    /// Adds a deleted range to the others, as one with those that it meets.
+    fn erase(&mut self, mut span: Span) -> Result<()> {
+        let meets = |other: &Span, span: &Span| other.from <= span.to && span.from <= other.to;
+        for other in self.erased.iter().filter(|other| meets(other, &span)).cloned().collect::<Vec<_>>() {
+            span.from = span.from.min(other.from);
+            span.to = span.to.max(other.to);
+        }
+        self.erased.retain(|other| !meets(other, &span));
+        if self.erased.len() >= ERASED_RANGES_MAX {
+            let message = format!("a transaction deletes more than {ERASED_RANGES_MAX} ranges of keys of one table");
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+        let place = self.erased.partition_point(|other| other.from < span.from);
+        self.erased.insert(place, span);
+        Ok(())
+    }
+
+    fn has_erased(&self, key: &[u8]) -> bool {
+        let behind = self.erased.partition_point(|span| span.to <= Edge::At(key.into(), false));
+        self.erased.get(behind).is_some_and(|span| span.contains(key))
+    }
+
+    /// What rows expect of keys that this transaction has deleted with a range: of the table, nothing any more.
+    fn expect_of_erased(&self, incoming: &Incoming, expects: Expects, base_seq: Seq) -> Result<Expects> {
+        if self.erased.is_empty() || matches!(expects, Expects::All(0)) {
+            return Ok(expects);
+        }
+        let mut each = Vec::with_capacity(incoming.len());
+        for (row, key) in incoming.keys.iter().enumerate() {
+            each.push(match expects.of(row) {
+                expects if !self.has_erased(key) => expects,
+                EXPECT_ABSENT => EXPECT_ERASED,
+                // The table's row, which is gone; a higher number is that of an own row written since.
+                seq if seq > 0 && seq <= base_seq => return Err(changed_row(&self.table, key)),
+                seq => seq,
+            });
+        }
+        Ok(Expects::Each(each))
+    }
+
     /// Notes what a write expects, or holds it against an earlier write of the same transaction.
     fn expect(&mut self, key: &[u8], expects: Seq) -> Result<()> {
         if expects == 0 {
             return Ok(());
         }
         match self.mem.table.latest(key) {
-            Some(own) if expects == EXPECT_ABSENT => match own.is_tombstone() {
+            Some(own) if expects == EXPECT_ABSENT || expects == EXPECT_ERASED => match own.is_tombstone() {
                 true => Ok(()),
                 false => Err(duplicate_row(&self.table, key)),
             },
@@ -442,6 +544,8 @@ impl TableWrites {
         // Their stored numbers are expectations; seen from here they are all of this transaction.
         let own = |run: &Arc<RunRef>| Layer { source: Source::Run(run.moved(0, Some(seq))), at: seq };
         layers.extend(runs.iter().rev().map(own));
+        let range = |span: &Span| Source::Erased(Arc::new(Erased { span: span.clone(), seq }));
+        layers.extend(self.erased.iter().map(|span| Layer { source: range(span), at: seq }));
         Ok(layers)
     }
 }

@@ -36,6 +36,7 @@ fn settled(tree: &Tree) -> Vec<&Arc<RunRef>> {
         match source {
             Source::Mem(_) => runs.clear(),
             Source::Run(run) => runs.push(run),
+            Source::Erased(_) => {}
         }
     }
     runs

@@ -1,9 +1,9 @@
 /*!
 From what a manifest and a log say to trees and a catalog: the common part of opening for writing and for reading.
 
-Records of the log go into memtables again, but for those whose rows lie in runs already. Where runs were published
-between two records of a table, the records before and after go into different memtables, so that age stays the order of
-sources.
+Records of the log go into memtables again, but for those whose rows lie in runs already. Where runs or deleted ranges were
+published between two records of a table, the records before and after go into different memtables, so that age stays the
+order of sources.
 */
 
 use crate::compaction::output::Output;
@@ -11,10 +11,11 @@ use crate::error::{Error, Result};
 use crate::key::{KeyRange, KeySchema};
 use crate::manifest::{self, LoadRecord, StorageState};
 use crate::run::RunSchema;
-use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source, Tree};
+use crate::scan::plan::Span;
+use crate::scan::tree::{Erased, LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::scan::{Scan, ScanRequest};
 use crate::txn::catalog::{Catalog, CatalogLoader, SystemTables};
-use crate::txn::record;
+use crate::txn::record::{self, What};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::store::{Shared, Storage, Trees, View};
 use crate::types::{ColumnId, Seq, StorageId, TableDef, Value};
@@ -46,7 +47,8 @@ pub(crate) struct Replay {
 
 fn boundaries(state: &StorageState) -> Vec<Seq> {
     let upper = state.runs.iter().filter(|run| run.level != LAST_LEVEL);
-    let mut seqs: Vec<Seq> = upper.filter_map(|run| run.fixed_seq).filter(|seq| *seq > state.flushed_seq).collect();
+    let published = upper.filter_map(|run| run.fixed_seq).chain(state.erased.iter().map(|erased| erased.seq));
+    let mut seqs: Vec<Seq> = published.filter(|seq| *seq > state.flushed_seq).collect();
     seqs.sort_unstable();
     seqs.dedup();
     seqs
@@ -60,7 +62,11 @@ impl Replay {
             ..Tail::default()
         };
         let tails = state.storages.iter().map(|(id, state)| (*id, tail(state))).collect();
-        let newest = state.storages.values().flat_map(|storage| &storage.runs).map(manifest::RunEntry::max_seq).max();
+        let newest_of = |storage: &StorageState| {
+            let ranges = storage.erased.iter().map(|erased| erased.seq);
+            storage.runs.iter().map(manifest::RunEntry::max_seq).chain(ranges).max()
+        };
+        let newest = state.storages.values().filter_map(newest_of).max();
         let last_seq = state.last_seq.max(newest.unwrap_or(0));
         Replay { tails, position: state.wal_released_to, last_seq, next_mem: 1 }
     }
@@ -88,7 +94,10 @@ impl Replay {
                 Mem::new(*next_mem)
             });
             mem.needs(start);
-            mem.table.insert(operation.key, record.seq, operation.kind, operation.row);
+            match &operation.what {
+                What::Row(change) => mem.table.insert(change.key, record.seq, change.kind, change.row),
+                What::Erase(range) => mem.erase(Span::of(range), record.seq),
+            }
         }
         Ok(())
     }
@@ -140,7 +149,12 @@ fn storage(table: &TableDef, state: &manifest::State, replay: &mut Replay, outpu
     // Only records behind all boundaries are newer than all runs.
     let active = mems.remove(&tail.boundaries.len()).unwrap_or_else(|| replay.fresh_mem());
     let mut sources: Vec<(Seq, Source)> = upper.into_iter().map(|run| (run.max_seq(), Source::Run(run))).collect();
-    sources.extend(mems.into_values().map(|mem| (mem.table.max_seq(), Source::Mem(mem))));
+    // Behind runs of the same number: a commit's rows are newer than its ranges.
+    sources.extend(stored.erased.iter().map(|erased| {
+        let range = Erased { span: Span::of(&erased.range), seq: erased.seq };
+        (erased.seq, Source::Erased(Arc::new(range)))
+    }));
+    sources.extend(mems.into_values().map(|mem| (mem.max_seq(), Source::Mem(mem))));
     sources.sort_by_key(|(seq, _)| Reverse(*seq));
     let mut tree = Tree {
         schema: Arc::new(RunSchema::of(table)?),
@@ -154,7 +168,8 @@ fn storage(table: &TableDef, state: &manifest::State, replay: &mut Replay, outpu
         false => 1,
     };
     let newest_run = runs.iter().map(|run| run.max_seq()).max().unwrap_or(0);
-    let shared = Shared::new(next_row_id, tail.last_commit.max(newest_run));
+    let newest_range = stored.erased.iter().map(|erased| erased.seq).max().unwrap_or(0);
+    let shared = Shared::new(next_row_id, tail.last_commit.max(newest_run).max(newest_range));
     Ok(Storage { tree: Arc::new(tree), shared })
 }
 

@@ -7,6 +7,7 @@ use crate::key::KeyRange;
 use crate::memory::MemoryUse;
 use crate::scan::plan::{Span, stretches};
 use crate::scan::tree::{RunRef, Tree};
+use crate::scan::{Layer, split};
 use crate::txn::store::Store;
 use crate::types::{Seq, TableDef};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const COUNTED_MAX: usize = 100_000;
 /// Counts of one table, for planners and people. Rows are exact when nothing is overwritten or deleted in upper levels.
 #[derive(Debug, Clone, Default)]
 pub struct TableStats {
-    /// Rows; at most so many where they are not exact.
+    /// Rows; about so many where they are not exact.
     pub rows: u64,
     /// Whether there are exactly so many rows.
     pub rows_exact: bool,
@@ -28,6 +29,8 @@ pub struct TableStats {
     pub runs: u64,
     /// Bytes of its memtables.
     pub memtable_bytes: u64,
+    /// Deleted ranges of keys that may still hide rows.
+    pub erased_ranges: u64,
 }
 
 /// One run, as `\index` and the loader's summary show it.
@@ -74,6 +77,8 @@ pub struct DbStats {
     pub run_bytes: u64,
     /// Bytes of all memtables.
     pub memtable_bytes: u64,
+    /// Deleted ranges of keys that may still hide rows.
+    pub erased_ranges: u64,
     /// Bytes of log that are kept.
     pub log_bytes: u64,
     /// Bytes that cache, memtables, loads, merges and statements may take together.
@@ -119,6 +124,7 @@ pub(super) fn database(store: &Store) -> DbStats {
         runs: count(trees().map(|tree| tree.runs().count()).sum()),
         run_bytes: trees().flat_map(|tree| tree.runs()).map(|run| run.bytes()).sum(),
         memtable_bytes: trees().map(|tree| memtable_bytes(tree)).sum(),
+        erased_ranges: trees().map(|tree| count(tree.erased_ranges())).sum(),
         log_bytes: store.log().map_or(0, |log| log.retained_bytes()),
         memory_limit: count(store.memory.limit()),
         memory_writes: count(store.memory.used(MemoryUse::Writes)),
@@ -145,11 +151,18 @@ pub(super) fn table(store: &Store, table: &TableDef) -> Result<TableStats> {
         bytes_on_disk: tree.runs().map(|run| run.bytes()).sum(),
         runs: count(tree.runs().count()),
         memtable_bytes: memtable_bytes(&tree),
+        erased_ranges: count(tree.erased_ranges()),
         rows: tree.runs().map(|run| run.rows().saturating_sub(run.run.meta().tombstones)).sum(),
         rows_exact: tree.runs().all(|run| run.run.meta().tombstones == 0),
     };
     let mut spans: Vec<Span> = tree.runs().map(|run| run.span()).collect();
     let seq = store.view().seq;
+    if stats.erased_ranges > 0 {
+        let layers: Vec<Layer> = tree.sources().map(|source| Layer { source, at: seq }).collect();
+        stats.rows = split::estimate(&layers, &KeyRange::all())?;
+        stats.rows_exact = false;
+        return Ok(stats);
+    }
     for mem in tree.mems().filter(|mem| !mem.table.is_empty()) {
         let all = KeyRange::all();
         let rows = || mem.table.range(&all, seq, false);

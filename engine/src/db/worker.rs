@@ -6,6 +6,7 @@ for.
 */
 
 use crate::compaction;
+use crate::compaction::erased::{self, Cut};
 use crate::compaction::policy::{self, Job};
 use crate::error::{ErrorKind, Result};
 use crate::io::thread::{self, JoinHandle};
@@ -176,7 +177,9 @@ fn is_oldest(tree: &Tree, mem: &Arc<Mem>) -> bool {
 fn flush(store: &Store, id: StorageId, storage: &Storage, mem: &Arc<Mem>) -> Result<()> {
     // A run holds only what is durable and visible.
     store.settle()?;
-    let runs = compaction::flush(&store.output, &storage.tree.schema, mem, is_oldest(&storage.tree, mem))?;
+    let oldest = is_oldest(&storage.tree, mem);
+    let runs = compaction::flush(&store.output, &storage.tree.schema, mem, oldest)?;
+    let ranges = if mutant!(ErasedRangeForgottenAtFlush) { Vec::new() } else { erased::of_mem(&storage.tree, mem) };
     let _alone = store.maintenance.lock();
     if !store.view().trees.contains_key(&id) {
         return Ok(());
@@ -187,12 +190,13 @@ fn flush(store: &Store, id: StorageId, storage: &Storage, mem: &Arc<Mem>) -> Res
     };
     let edit = Edit {
         add_runs: runs.iter().map(|run| (id, Store::entry(run))).collect(),
-        flushed_seqs: vec![(id, mem.table.max_seq())],
+        add_erased: ranges.iter().map(|range| (id, erased::entry(range))).collect(),
+        flushed_seqs: vec![(id, mem.max_seq())],
         wal_released_to: Some(released),
         ..Edit::default()
     };
     store.publish_runs(runs.iter(), edit, &[(id, Arc::clone(&storage.shared))])?;
-    store.replace_mem(id, mem, &runs);
+    store.replace_mem(id, mem, &runs, &ranges);
     store.counters.flushes.fetch_add(1, Ordering::Relaxed);
     store.log()?.release_before(released).map_err(|error| store.poison(error))
 }
@@ -204,12 +208,17 @@ fn merge_due(store: &Store) -> Result<()> {
         loop {
             let _one = store.compacting.lock();
             let Some(storage) = store.view().trees.get(&id).cloned() else { break };
-            let jobs = policy::pick(&storage.tree);
+            sweep(store, id, &storage.tree)?;
+            let Some(storage) = store.view().trees.get(&id).cloned() else { break };
+            let mut jobs = policy::pick(&storage.tree);
+            if jobs.is_empty() {
+                jobs = erased::rewrites(&storage.tree, false)?;
+            }
             if jobs.is_empty() || is_stopping(store) {
                 break;
             }
             for job in jobs {
-                run(store, id, &storage, job)?;
+                run(store, id, job)?;
             }
         }
     }
@@ -220,47 +229,80 @@ fn merge_due(store: &Store) -> Result<()> {
 pub(super) fn merge_all(store: &Store, id: StorageId) -> Result<()> {
     let _one = store.compacting.lock();
     let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
+    sweep(store, id, &storage.tree)?;
+    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
     for job in policy::all(&storage.tree) {
-        run(store, id, &storage, job)?;
+        run(store, id, job)?;
+    }
+    // What deleted ranges hide of runs that met nothing else.
+    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
+    for job in erased::rewrites(&storage.tree, true)? {
+        run(store, id, job)?;
     }
     Ok(())
 }
 
-fn run(store: &Store, id: StorageId, storage: &Storage, job: Job) -> Result<()> {
+/// Drops what deleted ranges hide whole, and ranges that hide nothing any more.
+fn sweep(store: &Store, id: StorageId, tree: &Tree) -> Result<()> {
+    let sweep = erased::sweep(tree);
+    match sweep.is_empty() {
+        true => Ok(()),
+        false => replace(store, id, &sweep.runs, &[], LAST_LEVEL, &sweep.cuts),
+    }
+}
+
+/// Does a job on the tree as it is now; nobody else merges meanwhile.
+fn run(store: &Store, id: StorageId, job: Job) -> Result<()> {
+    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
+    let tree = &storage.tree;
     match job {
         Job::Move(run) => {
             let _alone = store.maintenance.lock();
             if !store.view().trees.contains_key(&id) {
                 return Ok(());
             }
-            store.edit(Edit { move_runs: vec![(run.id(), LAST_LEVEL)], ..Edit::default() }, &[])?;
+            let cuts = erased::cut(tree, std::slice::from_ref(&run), false)?;
+            let (remove_erased, add_erased) = erased::edits(id, &cuts);
+            let move_runs = vec![(run.id(), LAST_LEVEL)];
+            store.edit(Edit { move_runs, remove_erased, add_erased, ..Edit::default() }, &[])?;
             let moved = run.moved(LAST_LEVEL, run.fixed_seq);
-            store.replace_runs(id, &[run.id()], &[moved], true);
+            store.replace_runs(id, &[run.id()], &[moved], true, &cuts);
         }
         Job::Merge { inputs, level } => {
             let wanted = MERGE_BYTES.saturating_add(inputs.len().saturating_mul(MERGE_INPUT_BYTES));
             let _memory = store.memory.reserve_up_to(MemoryUse::Merges, wanted, wanted);
-            let runs = compaction::merge(&store.output, &storage.tree.schema, &inputs, level)?;
-            replace(store, id, &inputs, &runs, level)?;
+            let cuts = if level == LAST_LEVEL { erased::cut(tree, &inputs, true)? } else { Vec::new() };
+            let runs = compaction::merge(&store.output, tree, &inputs, level)?;
+            replace(store, id, &inputs, &runs, level, &cuts)?;
             store.counters.compactions.fetch_add(1, Ordering::Relaxed);
         }
     }
     Ok(())
 }
 
-fn replace(store: &Store, id: StorageId, inputs: &[Arc<RunRef>], runs: &[Arc<RunRef>], level: u8) -> Result<()> {
+fn replace(
+    store: &Store,
+    id: StorageId,
+    inputs: &[Arc<RunRef>],
+    runs: &[Arc<RunRef>],
+    level: u8,
+    cuts: &[Cut],
+) -> Result<()> {
     let _alone = store.maintenance.lock();
     if !store.view().trees.contains_key(&id) {
         return Ok(());
     }
     let old: Vec<_> = inputs.iter().map(|run| run.id()).collect();
+    let (remove_erased, add_erased) = erased::edits(id, cuts);
     let edit = Edit {
         add_runs: runs.iter().map(|run| (id, Store::entry(run))).collect(),
         remove_runs: old.clone(),
+        remove_erased,
+        add_erased,
         ..Edit::default()
     };
     store.publish_runs(runs.iter(), edit, &[])?;
-    store.replace_runs(id, &old, runs, level == LAST_LEVEL);
+    store.replace_runs(id, &old, runs, level == LAST_LEVEL, cuts);
     inputs.iter().for_each(|run| run.doom());
     Ok(())
 }

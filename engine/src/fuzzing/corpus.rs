@@ -7,8 +7,8 @@ What a fuzzer found and is worth keeping lies beside them under its own name.
 
 use super::*;
 use crate::io::IoRef;
-use crate::key::KeyShape;
-use crate::manifest::{Edit, LoadRecord, RunEntry};
+use crate::key::{KeyRange, KeyShape};
+use crate::manifest::{Edit, ErasedRange, LoadRecord, RunEntry};
 use crate::memtable::Kind;
 use crate::model::{IndexBuilder, IndexChoice};
 use crate::row::encode_row;
@@ -221,6 +221,8 @@ fn an_edit() -> Edit {
         drop_storages: vec![StorageId(9)],
         add_runs: vec![(StorageId(2), RunEntry { level: 7, meta, fixed_seq: Some(8) })],
         move_runs: vec![(RunId(2), 6)],
+        remove_erased: vec![(StorageId(2), ErasedRange { seq: 3, range: KeyRange::all() })],
+        add_erased: vec![(StorageId(2), ErasedRange { seq: 4, range: KeyRange::prefix(b"ab") })],
         next_run_id: Some(77),
         last_seq: Some(55),
         wal_released_to: Some(1 << 50),
@@ -244,6 +246,14 @@ fn a_record() -> Vec<u8> {
     builder.push(StorageId(101), Kind::Put, &(1u64 << 63 | 5).to_be_bytes(), &a_row(5)).unwrap();
     builder.push(StorageId(101), Kind::Tombstone, &(1u64 << 63 | 6).to_be_bytes(), &[1]).unwrap();
     builder.seal(42, -5).to_vec()
+}
+
+fn a_record_with_ranges() -> Vec<u8> {
+    let mut builder = RecordBuilder::new();
+    builder.push_range(StorageId(101), &KeyRange::prefix(&[128, 1])).unwrap();
+    builder.push(StorageId(101), Kind::Put, &(1u64 << 63 | 5).to_be_bytes(), &a_row(5)).unwrap();
+    builder.push_range(StorageId(102), &KeyRange::all()).unwrap();
+    builder.seal(43, -5).to_vec()
 }
 
 /// All files of small databases: segments, manifests, texts and pieces of runs.
@@ -326,6 +336,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     add("run_schema/meta", meta);
     add("row/all-types", a_row(77));
     add("log_record/two", a_record());
+    add("log_record/ranges", a_record_with_ranges());
     let columns = ALL.iter().filter(|ty| ty.is_orderable()).map(|ty| (*ty, true)).collect();
     let values: Vec<Value> = ALL.iter().filter(|ty| ty.is_orderable()).map(|ty| value(*ty, 9)).collect();
     add("key/all-types", KeySchema::new(columns).unwrap().encode(&values).unwrap().into_bytes());

@@ -2,8 +2,9 @@
 Edits as bytes: fields one after the other, each a tag byte and what [`super`] draws behind it.
 */
 
-use super::state::{Edit, LoadRecord, RunEntry};
+use super::state::{Edit, ErasedRange, LoadRecord, RunEntry};
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::{BOUND_BYTES_MAX, decode_range, encode_bound};
 use crate::limits::KEY_BYTES_MAX;
 use crate::run::meta::{Fields, RunMeta, put_bytes};
 use crate::types::{RunId, StorageId};
@@ -18,7 +19,9 @@ const WAL_RELEASED_TO: u8 = 7;
 const NEXT_ROW_ID: u8 = 8;
 const LOAD: u8 = 9;
 const FLUSHED_SEQ: u8 = 10;
-const WAL_DURABLE_TO: u8 = 11;
+const ADD_ERASED: u8 = 11;
+const REMOVE_ERASED: u8 = 12;
+const WAL_DURABLE_TO: u8 = 13;
 
 /// Bytes of a run's description: two keys and some numbers.
 const RUN_META_BYTES_MAX: usize = 2 * KEY_BYTES_MAX + 1024;
@@ -44,6 +47,11 @@ impl Edit {
         for (id, level) in &self.move_runs {
             put_numbers(out, MOVE_RUN, &[id.0]);
             out.push(*level);
+        }
+        for (tag, ranges) in [(REMOVE_ERASED, &self.remove_erased), (ADD_ERASED, &self.add_erased)] {
+            for (storage, erased) in ranges {
+                put_erased(out, tag, *storage, erased);
+            }
         }
         let numbers = [
             (NEXT_RUN_ID, self.next_run_id),
@@ -85,6 +93,8 @@ impl Edit {
                 NEXT_ROW_ID => edit.next_row_ids.push((StorageId(fields.u64()?), fields.u64()?)),
                 FLUSHED_SEQ => edit.flushed_seqs.push((StorageId(fields.u64()?), fields.u64()?)),
                 LOAD => edit.loads.push(take_load(&mut fields)?),
+                ADD_ERASED => edit.add_erased.push(take_erased(&mut fields)?),
+                REMOVE_ERASED => edit.remove_erased.push(take_erased(&mut fields)?),
                 tag => return Err(Error::corruption(format!("an edit has a field of unknown kind {tag}"))),
             }
         }
@@ -119,6 +129,18 @@ fn take_run(fields: &mut Fields<'_>) -> Result<(StorageId, RunEntry)> {
     };
     let meta = RunMeta::decode(fields.bytes(RUN_META_BYTES_MAX)?)?;
     Ok((storage, RunEntry { level, meta, fixed_seq }))
+}
+
+fn put_erased(out: &mut Vec<u8>, tag: u8, storage: StorageId, erased: &ErasedRange) {
+    put_numbers(out, tag, &[storage.0, erased.seq]);
+    put_bytes(out, &encode_bound(&erased.range.start));
+    put_bytes(out, &encode_bound(&erased.range.end));
+}
+
+fn take_erased(fields: &mut Fields<'_>) -> Result<(StorageId, ErasedRange)> {
+    let (storage, seq) = (StorageId(fields.u64()?), fields.u64()?);
+    let range = decode_range(fields.bytes(BOUND_BYTES_MAX)?, fields.bytes(BOUND_BYTES_MAX)?)?;
+    Ok((storage, ErasedRange { seq, range }))
 }
 
 fn put_load(out: &mut Vec<u8>, storage: StorageId, load: &LoadRecord) -> Result<()> {

@@ -6,8 +6,11 @@ use super::state::{Edit, State};
 use crate::error::{Error, ErrorKind, Result};
 use std::ops::Range;
 
-/// Version of the manifest's format.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// Version of the manifest's format: 2 knows deleted ranges, and is 1 otherwise.
+pub(super) const FORMAT_VERSION: u32 = 2;
+
+/// Version of `CURRENT`.
+const CURRENT_VERSION: u32 = 1;
 
 /// Bytes of a manifest file at most: the state of a million runs with long keys.
 pub(super) const FILE_BYTES_MAX: usize = 1024 * 1024 * 1024;
@@ -62,7 +65,7 @@ impl Header {
         let magic = field::<8>(bytes, 4) == Some(HEADER_MAGIC);
         let crc = checked(bytes).filter(|_| magic);
         let crc = crc.ok_or_else(|| Error::corruption("the manifest's header is damaged"))?;
-        refuse_newer("the manifest", number32(bytes, 12))?;
+        refuse_newer("the manifest", number32(bytes, 12), FORMAT_VERSION)?;
         let header = Header {
             database_id: field(bytes, 16).unwrap_or_default(),
             number: field(bytes, 32).map_or(0, u64::from_le_bytes),
@@ -250,7 +253,7 @@ impl Current {
     /// The file's text.
     pub(super) fn encode(&self) -> String {
         let id: String = self.database_id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let line = format!("omendb {FORMAT_VERSION} {} {id}", file_name(self.number));
+        let line = format!("omendb {CURRENT_VERSION} {} {id}", file_name(self.number));
         format!("{line} {:08x}\n", crc32c::crc32c(line.as_bytes()))
     }
 
@@ -268,7 +271,7 @@ impl Current {
         if magic != "omendb" {
             return Err(damaged());
         }
-        refuse_newer("the database", version.parse().map_err(|_| damaged())?)?;
+        refuse_newer("the database", version.parse().map_err(|_| damaged())?, CURRENT_VERSION)?;
         let number = number_of(name).ok_or_else(damaged)?;
         let id = u128::from_str_radix(id, 16).map_err(|_| damaged())?;
         Ok(Current { database_id: id.to_be_bytes(), number })
@@ -286,9 +289,9 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
     (file_name(number) == name).then_some(number)
 }
 
-fn refuse_newer(what: &str, version: u32) -> Result<()> {
-    if version > FORMAT_VERSION {
-        let sentence = format!("{what} has format {version}, this release knows {FORMAT_VERSION}; use a newer release");
+fn refuse_newer(what: &str, version: u32, known: u32) -> Result<()> {
+    if version > known {
+        let sentence = format!("{what} has format {version}, this release knows {known}; use a newer release");
         return Err(Error::new(ErrorKind::NewerFormat, sentence));
     }
     Ok(())

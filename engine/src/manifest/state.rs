@@ -3,6 +3,7 @@ The state that the manifest describes, the edits that change it, and the rules w
 */
 
 use crate::error::{Error, Result};
+use crate::key::KeyRange;
 use crate::run::meta::RunMeta;
 use crate::types::{RunId, Seq, StorageId};
 use crate::wal::Lsn;
@@ -47,11 +48,22 @@ pub struct LoadRecord {
     pub unix_micros: i64,
 }
 
+/// A range of keys whose rows were deleted at once: older rows of these keys in the tree do not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasedRange {
+    /// The commit that deleted it, which is its place among runs: behind those that have no lower number.
+    pub seq: Seq,
+    /// The keys.
+    pub range: KeyRange,
+}
+
 /// One tree of runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StorageState {
     /// Its runs: the highest sequence number first, then the highest id.
     pub runs: Vec<RunEntry>,
+    /// Deleted ranges that may still hide rows of its runs, the highest sequence number first.
+    pub erased: Vec<ErasedRange>,
     /// The next hidden row id to give out. Those handed out since are found again in the log.
     pub next_row_id: u64,
     /// Records of the log up to this number are in its runs, what they say of this tree: they are not replayed into it.
@@ -88,6 +100,10 @@ pub struct Edit {
     pub add_runs: Vec<(StorageId, RunEntry)>,
     /// Runs that change their level.
     pub move_runs: Vec<(RunId, u8)>,
+    /// Deleted ranges that hide nothing any more.
+    pub remove_erased: Vec<(StorageId, ErasedRange)>,
+    /// Ranges that were deleted.
+    pub add_erased: Vec<(StorageId, ErasedRange)>,
     /// The next run id; grows by itself past every run that is added.
     pub next_run_id: Option<u64>,
     /// The highest sequence number in runs.
@@ -127,13 +143,18 @@ impl State {
     /// Changes the state: removals first, then dropped trees, then the rest.
     ///
     /// # Errors
-    /// `Internal`, with the state unchanged, for an edit that adds a run which is there, removes or moves one which is
-    /// not, names a run twice, or sets a number back.
+    /// `Internal`, with the state unchanged, for an edit that adds a run or a deleted range which is there, removes or moves
+    /// one which is not, names one twice, or sets a number back.
     pub fn apply(&mut self, edit: Edit) -> Result<()> {
         self.check(&edit)?;
         let mut touched = BTreeSet::new();
         for id in &edit.remove_runs {
             self.remove(*id);
+        }
+        for (storage, erased) in &edit.remove_erased {
+            if let Some(storage) = self.storages.get_mut(storage) {
+                storage.erased.retain(|other| other != erased);
+            }
         }
         for storage in &edit.drop_storages {
             for run in self.storages.remove(storage).unwrap_or_default().runs {
@@ -153,6 +174,11 @@ impl State {
         }
         for (id, level) in edit.move_runs {
             self.set_level(id, level);
+        }
+        for (id, erased) in edit.add_erased {
+            let storage = self.storages.entry(id).or_default();
+            storage.erased.push(erased);
+            storage.erased.sort_by_key(|erased| Reverse(erased.seq));
         }
         for (storage, next) in edit.next_row_ids {
             self.storages.entry(storage).or_default().next_row_id = next;
@@ -181,6 +207,7 @@ impl State {
         };
         for (id, storage) in &self.storages {
             edit.add_runs.extend(storage.runs.iter().map(|run| (*id, run.clone())));
+            edit.add_erased.extend(storage.erased.iter().map(|erased| (*id, erased.clone())));
             edit.next_row_ids.push((*id, storage.next_row_id));
             edit.flushed_seqs.push((*id, storage.flushed_seq));
             edit.loads.extend(storage.loads.iter().map(|load| (*id, load.clone())));
@@ -192,6 +219,7 @@ impl State {
     pub(super) fn check(&self, edit: &Edit) -> Result<()> {
         self.check_departures(edit)?;
         self.check_arrivals(edit)?;
+        self.check_erased(edit)?;
         let forward = [
             ("run id", self.next_run_id, edit.next_run_id),
             ("sequence number", self.last_seq, edit.last_seq),
@@ -237,6 +265,25 @@ impl State {
             // Ids are never reused: one that is being removed can't come back in the same edit either.
             if self.places.contains_key(&id) || !added.insert(id) {
                 return Err(broken(format!("run {} is added and is there already", id.0)));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_erased(&self, edit: &Edit) -> Result<()> {
+        let there = |storage: &StorageId, erased: &ErasedRange| {
+            self.storages.get(storage).is_some_and(|storage| storage.erased.contains(erased))
+        };
+        for (place, (storage, erased)) in edit.remove_erased.iter().enumerate() {
+            let twice = edit.remove_erased.iter().take(place).any(|other| (&other.0, &other.1) == (storage, erased));
+            if twice || !there(storage, erased) {
+                return Err(broken(format!("a range that commit {} deleted goes and is not there", erased.seq)));
+            }
+        }
+        for (place, (storage, erased)) in edit.add_erased.iter().enumerate() {
+            let twice = edit.add_erased.iter().take(place).any(|other| (&other.0, &other.1) == (storage, erased));
+            if twice || (there(storage, erased) && !edit.drop_storages.contains(storage)) || erased.range.is_empty() {
+                return Err(broken(format!("a range that commit {} deleted comes twice or is empty", erased.seq)));
             }
         }
         Ok(())

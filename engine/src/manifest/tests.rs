@@ -5,6 +5,7 @@ The manifest against its promises: atomic, durable edits, whatever fails or brea
 use super::*;
 use crate::io::sim::{Fault, FaultKind, Operation, SimDisk, Survivors};
 use crate::io::{memory, thread};
+use crate::key::KeyRange;
 use crate::run::meta::RunMeta;
 use crate::types::{RunId, StorageId};
 use std::collections::BTreeMap;
@@ -104,12 +105,18 @@ fn live(files: &BTreeMap<String, Vec<u8>>) -> (String, Vec<usize>) {
     (name.clone(), offsets)
 }
 
+fn erased(seq: u64, prefix: &[u8]) -> ErasedRange {
+    ErasedRange { seq, range: KeyRange::prefix(prefix) }
+}
+
 fn everything() -> Edit {
     Edit {
         remove_runs: vec![RunId(1)],
         drop_storages: vec![StorageId(9)],
         add_runs: vec![(StorageId(2), run(12, 30)), (StorageId(4), run(13, 31))],
         move_runs: vec![(RunId(2), 6)],
+        remove_erased: vec![(StorageId(2), erased(3, b"x"))],
+        add_erased: vec![(StorageId(2), erased(4, b"")), (StorageId(4), erased(4, b"yz"))],
         next_run_id: Some(77),
         last_seq: Some(55),
         wal_released_to: Some(1 << 50),
@@ -147,7 +154,10 @@ fn an_edit_changes_the_state_as_it_says() {
         state.apply(add(id)).unwrap();
     }
     state.apply(Edit { add_runs: vec![(StorageId(9), run(9, 9))], ..Edit::default() }).unwrap();
+    let before = vec![(StorageId(2), erased(3, b"x")), (StorageId(2), erased(7, b"x"))];
+    state.apply(Edit { add_erased: before, ..Edit::default() }).unwrap();
     state.apply(everything()).unwrap();
+    assert_eq!(state.storages[&StorageId(2)].erased, [erased(7, b"x"), erased(4, b"")], "newest first");
     let ids = |storage: u64| -> Vec<u64> {
         state.storages[&StorageId(storage)].runs.iter().map(|run| run.meta.id.0).collect()
     };
@@ -173,6 +183,10 @@ fn an_edit_that_breaks_a_rule_changes_nothing() {
         state.apply(add(id)).unwrap();
     }
     state.apply(Edit { next_row_ids: vec![(StorageId(1), 10)], ..Edit::default() }).unwrap();
+    let one = || vec![(StorageId(1), erased(5, b"a"))];
+    state.apply(Edit { add_erased: one(), ..Edit::default() }).unwrap();
+    let twice = |seq: u64| vec![(StorageId(1), erased(seq, b"a")); 2];
+    let empty = ErasedRange { seq: 6, range: KeyRange::empty() };
     let before = state.clone();
     let runs = |ids: &[u64]| ids.iter().map(|id| RunId(*id)).collect::<Vec<_>>();
     let adds = |ids: &[u64]| ids.iter().map(|id| (StorageId(1), run(*id, 1))).collect::<Vec<_>>();
@@ -189,6 +203,11 @@ fn an_edit_that_breaks_a_rule_changes_nothing() {
         Edit { next_run_id: Some(3), ..none() },
         Edit { last_seq: Some(1), ..none() },
         Edit { next_row_ids: vec![(StorageId(1), 9)], ..none() },
+        Edit { add_erased: one(), ..none() },
+        Edit { add_erased: twice(6), ..none() },
+        Edit { add_erased: vec![(StorageId(1), empty)], ..none() },
+        Edit { remove_erased: twice(5), ..none() },
+        Edit { remove_erased: vec![(StorageId(2), erased(5, b"a"))], ..none() },
     ] {
         assert_eq!(state.apply(broken.clone()).unwrap_err().kind(), ErrorKind::Internal, "{broken:?}");
         assert_eq!(state, before);

@@ -49,6 +49,10 @@ pub(crate) enum Ties {
 /// The code of a staged row's expectation that no row has its key.
 pub(crate) const EXPECT_ABSENT: Seq = Seq::MAX >> 1;
 
+/// The code of a staged row's expectation that no row of the same transaction has its key, which the transaction has deleted
+/// with a range: what the table has does not matter.
+pub(crate) const EXPECT_ERASED: Seq = EXPECT_ABSENT - 1;
+
 /// The error of two rows with one key, about that key; whoever knows the table says which.
 pub(crate) fn duplicate(key: &[u8]) -> Error {
     Error::new(ErrorKind::DuplicateKey, "two rows have the same key").about_row(crate::types::TableId(0), key)
@@ -230,7 +234,7 @@ impl Merge {
                         continue;
                     };
                     let (seq, tombstone) = (seq_of(batch, older.at), batch.is_tombstone(older.at));
-                    if newer.0 == EXPECT_ABSENT && !tombstone {
+                    if (newer.0 == EXPECT_ABSENT || newer.0 == EXPECT_ERASED) && !tombstone {
                         return Err(duplicate(key));
                     }
                     newer = (seq, tombstone);

@@ -82,6 +82,40 @@ impl Span {
     pub(crate) fn overlaps(&self, other: &Span) -> bool {
         !self.intersect(other).is_empty()
     }
+
+    /// Whether `key` lies in it.
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        let begun = match &self.from {
+            Edge::Start => true,
+            Edge::At(from, false) => from.as_bytes() <= key,
+            Edge::At(from, true) => from.as_bytes() < key,
+            Edge::End => false,
+        };
+        begun
+            && match &self.to {
+                Edge::Start => false,
+                Edge::At(to, false) => key < to.as_bytes(),
+                Edge::At(to, true) => key <= to.as_bytes(),
+                Edge::End => true,
+            }
+    }
+
+    /// What of it does not lie in `other`: the part before, and the part behind.
+    pub(crate) fn without(&self, other: &Span) -> impl Iterator<Item = Span> + use<> {
+        let before = Span { from: self.from.clone(), to: (&self.to).min(&other.from).clone() };
+        let behind = Span { from: (&self.from).max(&other.to).clone(), to: self.to.clone() };
+        let parts = if other.is_empty() || !self.overlaps(other) {
+            [Some(self.clone()), None]
+        } else {
+            [Some(before), Some(behind)]
+        };
+        parts.into_iter().flatten().filter(|part| !part.is_empty())
+    }
+}
+
+/// What of `spans` lies in none of `others`, in their order.
+pub(crate) fn outside<'a>(spans: Vec<Span>, others: impl IntoIterator<Item = &'a Span>) -> Vec<Span> {
+    others.into_iter().fold(spans, |left, other| left.iter().flat_map(|span| span.without(other)).collect())
 }
 
 /// Keys that the same sources cover from end to end.
@@ -165,6 +199,21 @@ mod tests {
             let want: Vec<_> =
                 spans.iter().enumerate().filter(|(_, s)| s.range().contains(&[key])).map(|(i, _)| i).collect();
             assert_eq!(sources_of(&all, key), want, "key {key}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_span_is_what_the_others_do_not_hold() {
+        let all = Span { from: Edge::Start, to: Edge::End };
+        let open = Span { from: Edge::At((&[20][..]).into(), true), to: Edge::At((&[25][..]).into(), false) };
+        for whole in [all, closed(3, 90), open.clone(), closed(40, 40)] {
+            let others = [closed(5, 9), closed(9, 12), open.clone(), closed(40, 40), closed(60, 50), closed(80, 200)];
+            let left = outside(vec![whole.clone()], &others);
+            for key in 0..=255 {
+                let want = whole.contains(&[key]) && !others.iter().any(|other| other.contains(&[key]));
+                assert_eq!(left.iter().filter(|span| span.contains(&[key])).count(), usize::from(want), "key {key}");
+                assert_eq!(whole.contains(&[key]), whole.range().contains(&[key]), "key {key}");
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::key::Key;
 use crate::memtable::Entry;
 use crate::row::RowReader;
 use crate::run::Found;
-use crate::scan::tree::{RunRef, Source, Tree};
+use crate::scan::tree::{Mem, RunRef, Source, Tree, is_erased};
 use crate::scan::{Layer, Projection, Row};
 use crate::types::{Seq, Value};
 use arrow::array::{ArrayRef, RecordBatch};
@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub(crate) enum Place {
     Mem(Entry),
     Run(Arc<RunRef>, Found),
+    /// The key's rows were deleted with a range by the commit of this number.
+    Erased(Seq),
 }
 
 impl Place {
@@ -27,6 +29,7 @@ impl Place {
         match self {
             Place::Mem(entry) => entry.is_tombstone(),
             Place::Run(_, found) => found.tombstone,
+            Place::Erased(_) => true,
         }
     }
 
@@ -34,6 +37,7 @@ impl Place {
         match self {
             Place::Mem(entry) => entry.seq(),
             Place::Run(run, found) => run.fixed_seq.unwrap_or(found.seq),
+            Place::Erased(seq) => *seq,
         }
     }
 
@@ -48,7 +52,16 @@ impl Place {
                 Ok(())
             }
             Place::Run(run, found) => run.run.read_row(found, &projection.stored, out),
+            Place::Erased(_) => Err(Error::internal("a deleted range has no rows to read")),
         }
+    }
+}
+
+fn find_in_mem(mem: &Mem, key: &[u8], at: Seq) -> Option<Place> {
+    let entry = mem.table.get(key, at);
+    match mem.erased_at(key, at) {
+        Some(seq) if entry.as_ref().is_none_or(|entry| is_erased(entry.seq(), seq)) => Some(Place::Erased(seq)),
+        _ => entry.map(Place::Mem),
     }
 }
 
@@ -62,7 +75,10 @@ fn find_in_run(run: &Arc<RunRef>, key: &[u8]) -> Result<Option<Place>> {
 /// The newest version of `key` in one source, tombstones too.
 pub(crate) fn find_in(source: &Source, key: &[u8], at: Seq) -> Result<Option<Place>> {
     match source {
-        Source::Mem(mem) => Ok(mem.table.get(key, at).map(Place::Mem)),
+        Source::Mem(mem) => Ok(find_in_mem(mem, key, at)),
+        Source::Erased(erased) => {
+            Ok((erased.seq <= at && erased.span.contains(key)).then_some(Place::Erased(erased.seq)))
+        }
         Source::Run(run) => find_in_run(run, key),
     }
 }
@@ -74,8 +90,8 @@ pub(crate) fn find(overlay: &[Layer], tree: &Tree, key: &[u8], at: Seq) -> Resul
             return Ok(Some(place));
         }
     }
-    if let Some(entry) = tree.active.table.get(key, at) {
-        return Ok(Some(Place::Mem(entry)));
+    if let Some(place) = find_in_mem(&tree.active, key, at) {
+        return Ok(Some(place));
     }
     for source in &tree.upper {
         if let Some(place) = find_in(source, key, at)? {

@@ -5,13 +5,14 @@ Streams of rows from one source: a memtable at a sequence number, or a run.
 use crate::column::ColumnSink;
 use crate::error::Result;
 use crate::key::{EncodedKeys, KeyRange};
-use crate::memtable::Cursor;
+use crate::memtable::{Cursor, Entry};
 use crate::row::RowReader;
 use crate::run::{ColumnPredicate, RunBatch, RunScan, RunScanOptions};
 use crate::scan::ScanMetrics;
 use crate::scan::merge::{BATCH_ROWS, RowStream};
+use crate::scan::plan::Span;
 use crate::scan::rows::without_tombstones;
-use crate::scan::tree::{Mem, RunRef};
+use crate::scan::tree::{Erased, Mem, RunRef, is_erased};
 use crate::types::{ColumnId, ColumnType, Seq};
 use arrow::array::{BooleanArray, BooleanBufferBuilder};
 use std::sync::Arc;
@@ -34,18 +35,27 @@ pub(crate) struct MemStream {
     rows: usize,
     /// Tombstones are left out: nothing older is below.
     drop_tombstones: bool,
+    /// Ranges that were deleted in this memtable; what they hide is left out.
+    erased: Vec<Arc<Erased>>,
     metrics: ScanMetrics,
 }
 
 impl MemStream {
     pub(crate) fn new(mem: &Mem, range: &KeyRange, at: Seq, columns: &Columns, drop_tombstones: bool) -> Self {
+        let span = Span::of(range);
         MemStream {
             cursor: mem.table.cursor(range.clone(), at, columns.reverse),
             projection: columns.projection.clone(),
             rows: FIRST_ROWS,
             drop_tombstones,
+            erased: mem.erased().into_iter().filter(|erased| erased.seq <= at && erased.span.overlaps(&span)).collect(),
             metrics: ScanMetrics::default(),
         }
+    }
+
+    fn hides(&self, entry: &Entry) -> bool {
+        let erases = |erased: &Arc<Erased>| is_erased(entry.seq(), erased.seq) && erased.span.contains(entry.key());
+        self.erased.iter().any(erases)
     }
 }
 
@@ -59,6 +69,9 @@ impl RowStream for MemStream {
         let mut tombstones = false;
         while seqs.len() < self.rows {
             let Some(entry) = self.cursor.next() else { break };
+            if self.hides(&entry) {
+                continue;
+            }
             if entry.is_tombstone() {
                 if self.drop_tombstones {
                     continue;

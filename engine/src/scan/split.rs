@@ -6,7 +6,7 @@ Both look at the fences of runs only; a table that is all in memory is counted t
 use crate::error::Result;
 use crate::key::{Key, KeyRange};
 use crate::scan::Layer;
-use crate::scan::plan::Span;
+use crate::scan::plan::{Span, outside};
 use crate::scan::tree::{RunRef, Source};
 use std::ops::{Bound, Range};
 
@@ -37,11 +37,27 @@ fn share(rows: u64, slices: usize, all: usize) -> u64 {
     u64::try_from(rows).unwrap_or(u64::MAX)
 }
 
+/// Layers with what each counts for of a range: all of it, but for keys that a newer layer has deleted.
+fn counted<'a>(layers: &'a [Layer], range: &KeyRange) -> impl Iterator<Item = (&'a Layer, KeyRange)> {
+    let mut left = vec![Span::of(range)];
+    layers.iter().flat_map(move |layer| {
+        if let Source::Erased(erased) = &layer.source {
+            if erased.seq <= layer.at {
+                left = outside(std::mem::take(&mut left), [&erased.span]);
+            }
+            return Vec::new();
+        }
+        left.iter().map(|span| (layer, span.range())).collect()
+    })
+}
+
 /// About how many rows `range` has in all layers together.
 pub(crate) fn estimate(layers: &[Layer], range: &KeyRange) -> Result<u64> {
     let mut rows = 0;
-    for layer in layers {
+    for (layer, range) in counted(layers, range) {
+        let range = &range;
         rows += match &layer.source {
+            Source::Erased(_) => 0,
             Source::Run(run) => {
                 if range.contains(run.first_key()) && range.contains(run.last_key()) {
                     run.rows()
@@ -70,13 +86,14 @@ pub(crate) fn split(layers: &[Layer], range: &KeyRange, parts: usize) -> Result<
     }
     // Each fence stands for the rows up to the next one of its source.
     let mut fences: Vec<(Key, u64)> = Vec::new();
-    for layer in layers {
+    for (layer, inside) in counted(layers, range) {
         match &layer.source {
-            Source::Run(run) => run_fences(run, range, parts * FENCES_PER_PART, &mut fences)?,
+            Source::Erased(_) => {}
+            Source::Run(run) => run_fences(run, &inside, parts * FENCES_PER_PART, &mut fences)?,
             Source::Mem(mem) => {
                 let step = (mem.table.rows() / (parts * FENCES_PER_PART)).max(1);
                 let weight = u64::try_from(step).unwrap_or(u64::MAX);
-                let rows = mem.table.range(range, layer.at, false).take(COUNTED_MAX);
+                let rows = mem.table.range(&inside, layer.at, false).take(COUNTED_MAX);
                 fences.extend(rows.step_by(step).map(|entry| (Key::from(entry.key()), weight)));
             }
         }

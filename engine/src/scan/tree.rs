@@ -7,9 +7,17 @@ one of the same key in a source behind it. So a reader needs no sequence number 
 what was visible when it was published, and of each key only the newest.
 
 The runs of the last level are disjoint and sorted by key.
+
+A deleted range of keys is a source like another: it has no rows, and whoever meets it knows that no row of its keys lies
+behind it. A memtable holds ranges of its own, each with the number of its commit: there alone a row may be older than a
+range beside it. They stand behind the memtable, whose readers leave out the rows that its own ranges have deleted. When it
+is flushed, those rows are gone, and its ranges take their place behind its runs. Sorted by their highest numbers, runs
+before ranges, sources keep their order through reopening: a run with rows newer than a range has a number no lower, and in
+any other the range deletes nothing, wherever it stands.
 */
 
 use crate::io::IoRef;
+use crate::io::sync::Mutex;
 use crate::memtable::Memtable;
 use crate::run::{Run, RunSchema};
 use crate::scan::plan::Span;
@@ -17,7 +25,7 @@ use crate::types::{RunId, Seq};
 use crate::wal::Lsn;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// The level of the one sorted sequence of disjoint runs that holds most of a table.
 pub const LAST_LEVEL: u8 = 7;
@@ -100,17 +108,78 @@ impl RunRef {
     }
 }
 
+/// A range of keys whose rows were deleted by one commit. Older rows of these keys do not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Erased {
+    pub(crate) span: Span,
+    pub(crate) seq: Seq,
+}
+
+/// Whether a row of number `row` was deleted by a range of number `erased` in the same memtable. A commit's own rows are newer
+/// than its ranges.
+pub(crate) fn is_erased(row: Seq, erased: Seq) -> bool {
+    row < erased || mutant!(ErasedRangeAppliedToNewer)
+}
+
 /// A memtable with what the log must keep for it.
 #[derive(Debug)]
 pub(crate) struct Mem {
     pub(crate) table: Arc<Memtable>,
-    /// Where the log record of its first row begins; `u64::MAX` while it is empty.
+    /// Deleted ranges, oldest first.
+    erased: Mutex<Vec<Arc<Erased>>>,
+    /// How many there are, so that those who meet none take no lock.
+    erased_len: AtomicUsize,
+    /// Where the log record of its first row or range begins; `u64::MAX` while it is empty.
     first_lsn: AtomicU64,
 }
 
 impl Mem {
     pub(crate) fn new(id: u64) -> Arc<Self> {
-        Arc::new(Mem { table: Arc::new(Memtable::new(id)), first_lsn: AtomicU64::new(u64::MAX) })
+        Arc::new(Mem {
+            table: Arc::new(Memtable::new(id)),
+            erased: Mutex::new(Vec::new()),
+            erased_len: AtomicUsize::new(0),
+            first_lsn: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// Deletes a range. Numbers must not go back from call to call, and nobody may read at this one before it is done.
+    pub(crate) fn erase(&self, span: Span, seq: Seq) {
+        let mut erased = self.erased.lock();
+        erased.push(Arc::new(Erased { span, seq }));
+        self.erased_len.store(erased.len(), Ordering::Release);
+    }
+
+    /// Deleted ranges, newest first.
+    pub(crate) fn erased(&self) -> Vec<Arc<Erased>> {
+        match self.erased_len() {
+            0 => Vec::new(),
+            _ => self.erased.lock().iter().rev().cloned().collect(),
+        }
+    }
+
+    pub(crate) fn erased_len(&self) -> usize {
+        self.erased_len.load(Ordering::Acquire)
+    }
+
+    /// The newest range at or below `at` that holds `key`: its number.
+    pub(crate) fn erased_at(&self, key: &[u8], at: Seq) -> Option<Seq> {
+        if self.erased_len() == 0 {
+            return None;
+        }
+        let erased = self.erased.lock();
+        erased.iter().rev().find(|erased| erased.seq <= at && erased.span.contains(key)).map(|erased| erased.seq)
+    }
+
+    /// Whether it has neither rows nor deleted ranges.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty() && self.erased_len() == 0
+    }
+
+    /// The highest number of a row or a range; 0 where there is none.
+    pub(crate) fn max_seq(&self) -> Seq {
+        let newest = self.erased().first().map_or(0, |erased| erased.seq);
+        self.table.max_seq().max(newest)
     }
 
     /// Notes that a record at `lsn` is about to be put in.
@@ -129,6 +198,19 @@ impl Mem {
 pub(crate) enum Source {
     Mem(Arc<Mem>),
     Run(Arc<RunRef>),
+    /// Nothing behind it counts, of its keys.
+    Erased(Arc<Erased>),
+}
+
+impl Source {
+    /// The source, and behind a memtable its deleted ranges.
+    fn with_ranges(self) -> impl Iterator<Item = Source> {
+        let ranges = match &self {
+            Source::Mem(mem) => mem.erased(),
+            Source::Run(_) | Source::Erased(_) => Vec::new(),
+        };
+        std::iter::once(self).chain(ranges.into_iter().map(Source::Erased))
+    }
 }
 
 /// See the module.
@@ -147,7 +229,8 @@ impl Tree {
     /// Everything, newest first.
     pub(crate) fn sources(&self) -> impl Iterator<Item = Source> + '_ {
         let last = self.last.iter().map(|run| Source::Run(Arc::clone(run)));
-        std::iter::once(Source::Mem(Arc::clone(&self.active))).chain(self.upper.iter().cloned()).chain(last)
+        let active = std::iter::once(Source::Mem(Arc::clone(&self.active)));
+        active.chain(self.upper.iter().cloned()).flat_map(Source::with_ranges).chain(last)
     }
 
     pub(crate) fn mems(&self) -> impl Iterator<Item = &Arc<Mem>> {
@@ -158,15 +241,21 @@ impl Tree {
     pub(crate) fn immutables(&self) -> impl DoubleEndedIterator<Item = &Arc<Mem>> {
         self.upper.iter().filter_map(|source| match source {
             Source::Mem(mem) => Some(mem),
-            Source::Run(_) => None,
+            Source::Run(_) | Source::Erased(_) => None,
         })
     }
 
     pub(crate) fn upper_runs(&self) -> impl Iterator<Item = &Arc<RunRef>> {
         self.upper.iter().filter_map(|source| match source {
             Source::Run(run) => Some(run),
-            Source::Mem(_) => None,
+            Source::Mem(_) | Source::Erased(_) => None,
         })
+    }
+
+    /// Deleted ranges, those of memtables too.
+    pub(crate) fn erased_ranges(&self) -> usize {
+        let own = self.upper.iter().filter(|source| matches!(source, Source::Erased(_))).count();
+        own + self.mems().map(|mem| mem.erased_len()).sum::<usize>()
     }
 
     pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<RunRef>> {
@@ -184,7 +273,7 @@ impl Tree {
     #[must_use]
     pub(crate) fn rotated(&self, fresh: Arc<Mem>) -> Tree {
         let mut next = self.clone();
-        if !self.active.table.is_empty() {
+        if !self.active.is_empty() {
             next.upper.insert(0, Source::Mem(Arc::clone(&self.active)));
             next.active = fresh;
         }

@@ -9,14 +9,16 @@ and one edit of the manifest makes them all part of the database. The log is syn
 prefix.
 */
 
+use crate::compaction::erased;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyRange};
 use crate::manifest::Edit;
 use crate::memtable::{Entry, Kind};
-use crate::scan::merge::EXPECT_ABSENT;
-use crate::scan::plan::Span;
+use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED, RowStream};
+use crate::scan::plan::{Edge, Span};
 use crate::scan::point::{self, Place};
-use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source, Tree};
+use crate::scan::source::{Columns, RunReading, RunStream};
+use crate::scan::tree::{Erased, LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::txn::catalog::{Catalog, SystemRow, no_such_table};
 use crate::txn::gate::Pass;
 use crate::txn::record::RecordBuilder;
@@ -33,8 +35,9 @@ use std::sync::Arc;
 fn newest_since(tree: &Tree, key: &[u8], since: Seq) -> Result<Option<Place>> {
     for source in tree.sources() {
         let newest = match &source {
-            Source::Mem(mem) => mem.table.max_seq(),
+            Source::Mem(mem) => mem.max_seq(),
             Source::Run(run) => run.max_seq(),
+            Source::Erased(erased) => erased.seq,
         };
         if newest <= since {
             continue;
@@ -46,10 +49,43 @@ fn newest_since(tree: &Tree, key: &[u8], since: Seq) -> Result<Option<Place>> {
     Ok(None)
 }
 
+/// A key in `span` that the source has a version of which is newer than `since`.
+fn changed_since(source: &Source, span: &Span, since: Seq) -> Result<Option<Vec<u8>>> {
+    let range = span.range();
+    match source {
+        Source::Mem(mem) if mem.table.max_seq() <= since => Ok(None),
+        Source::Mem(mem) => {
+            let newer = mem.table.range(&range, Seq::MAX, false).find(|entry| entry.seq() > since);
+            Ok(newer.map(|entry| entry.key().to_vec()))
+        }
+        Source::Erased(erased) => {
+            let both = erased.span.intersect(span);
+            let changed = erased.seq > since && !both.is_empty();
+            Ok(changed.then(|| match both.from {
+                Edge::At(key, _) => key.into_bytes(),
+                Edge::Start | Edge::End => Vec::new(),
+            }))
+        }
+        Source::Run(run) if run.max_seq() <= since || !run.span().overlaps(span) => Ok(None),
+        Source::Run(run) => {
+            let columns = Columns { projection: Vec::new(), reverse: false };
+            let reading = RunReading { with_keys: true, drop_tombstones: false, predicates: &[] };
+            let mut rows = RunStream::new(run, range, &columns, reading);
+            while let Some(batch) = rows.next()? {
+                if let Some(row) = batch.seqs.iter().position(|seq| *seq > since) {
+                    return Ok(Some(batch.keys.get(row).to_vec()));
+                }
+            }
+            Ok(None)
+        }
+    }
+}
+
 /// Holds an expectation against the newest version that was found; none stands for no change.
 fn hold(table: &TableDef, key: &Key, expects: Seq, found: Option<Place>) -> Result<()> {
     match found {
         None => Ok(()),
+        Some(_) if expects == EXPECT_ERASED => Ok(()),
         Some(place) if expects == EXPECT_ABSENT => match place.is_tombstone() {
             true => Ok(()),
             false => Err(duplicate_row(table, key.as_ref())),
@@ -64,7 +100,7 @@ impl TableWrites {
     fn check_all(&self, tree: &Tree) -> Result<()> {
         for (key, expects) in &self.expects {
             let there = point::find(&[], tree, key.as_ref(), Seq::MAX)?;
-            if there.is_none() && *expects != EXPECT_ABSENT {
+            if there.is_none() && *expects != EXPECT_ABSENT && *expects != EXPECT_ERASED {
                 return Err(changed_row(&self.table, key.as_ref()));
             }
             hold(&self.table, key, *expects, there)?;
@@ -82,6 +118,23 @@ impl TableWrites {
             .try_for_each(|(key, expects)| hold(&self.table, key, *expects, newest_since(tree, key.as_ref(), since)?))
     }
 
+    /// That nobody has committed to the deleted ranges since this transaction began. The gate is closed meanwhile, and until the
+    /// commit has its number. (A row that another deleted since, and that a merge has forgotten already, is no conflict: it is
+    /// gone either way.)
+    fn check_ranges(&self, tree: &Tree, since: Seq) -> Result<()> {
+        if self.storage.shared.last_commit() <= since {
+            return Ok(());
+        }
+        for span in &self.erased {
+            for source in tree.sources() {
+                if let Some(key) = changed_since(&source, span, since)? {
+                    return Err(changed_row(&self.table, &key));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn entries(&self) -> Vec<Entry> {
         self.mem.table.range(&KeyRange::all(), Seq::MAX, false).collect()
     }
@@ -90,6 +143,7 @@ impl TableWrites {
 /// What a commit puts into one storage's memtable.
 struct Delivery {
     storage: StorageId,
+    erased: Vec<Span>,
     rows: Vec<Entry>,
 }
 
@@ -132,12 +186,17 @@ impl Transaction {
         let mut deliveries = Vec::new();
         let mut passes: Vec<Pass> = Vec::new();
         for (storage, writes) in &self.writes {
-            passes.push(writes.storage.shared.gate.share()?);
+            let gate = &writes.storage.shared.gate;
+            // Whoever deletes a range passes alone: it is looked through for what others changed.
+            passes.push(if writes.erased.is_empty() { gate.share()? } else { gate.close()? });
             let rows = writes.entries();
+            for span in &writes.erased {
+                record.push_range(*storage, &span.range())?;
+            }
             for row in &rows {
                 record.push(*storage, row.kind(), row.key(), row.row())?;
             }
-            deliveries.push(Delivery { storage: *storage, rows });
+            deliveries.push(Delivery { storage: *storage, erased: writes.erased.clone(), rows });
         }
         let checked_to = self.precheck(&store)?;
         let (seq, lsn) = self.append(&store, record, &deliveries, checked_to)?;
@@ -162,6 +221,7 @@ impl Transaction {
         for (storage, writes) in &self.writes {
             if let Some(storage) = trees.get(storage) {
                 writes.check_all(&storage.tree)?;
+                writes.check_ranges(&storage.tree, self.base.seq())?;
             }
         }
         Ok(since)
@@ -209,11 +269,11 @@ impl Transaction {
         }
         for delivery in deliveries {
             let rows = delivery.rows.iter().map(|row| (row.kind(), row.key(), row.row()));
-            deliver(&trees, delivery.storage, start, seq, rows)?;
+            deliver(&trees, delivery.storage, start, seq, &delivery.erased, rows)?;
         }
         for row in &system {
             let row_parts = (row.kind, row.key.as_slice(), row.row.as_slice());
-            deliver(&trees, row.storage, start, seq, std::iter::once(row_parts))?;
+            deliver(&trees, row.storage, start, seq, &[], std::iter::once(row_parts))?;
         }
         if let Some(catalog) = catalog {
             commits.catalog = Arc::clone(&catalog);
@@ -229,7 +289,7 @@ impl Transaction {
         let store = Arc::clone(&self.store);
         let mut runs: Vec<(StorageId, Vec<Arc<RunRef>>)> = Vec::new();
         for (id, writes) in &mut self.writes {
-            writes.settle(&store, *id)?;
+            writes.settle(&store, *id, self.base.seq())?;
             runs.push((*id, writes.loaded.clone()));
         }
         let mut commits = store.commits.lock();
@@ -277,8 +337,9 @@ impl Transaction {
         let trees = store.view().trees;
         let place = |(id, runs): (StorageId, Vec<Arc<RunRef>>)| {
             let tree = self.fresh.get(&id).or_else(|| trees.get(&id)).map(|storage| Arc::clone(&storage.tree));
+            let erases = self.writes.get(&id).is_some_and(|writes| !writes.erased.is_empty());
             let lonely = |run: &Arc<RunRef>| {
-                run.run.meta().tombstones == 0 && tree.as_ref().is_none_or(|tree| meets_nothing(tree, run))
+                !erases && run.run.meta().tombstones == 0 && tree.as_ref().is_none_or(|tree| meets_nothing(tree, run))
             };
             let level = |run: &Arc<RunRef>| if lonely(run) { LAST_LEVEL } else { 0 };
             (id, runs.iter().map(|run| run.moved(level(run), Some(seq))).collect())
@@ -293,10 +354,21 @@ impl Transaction {
         };
         Edit {
             add_runs: published.iter().flat_map(entries).collect(),
+            add_erased: self.erased(seq).iter().map(|(id, erased)| (*id, erased::entry(erased))).collect(),
             last_seq: Some(seq),
             loads: self.loads.clone(),
             ..Edit::default()
         }
+    }
+
+    /// The deleted ranges of all tables, with the commit's number.
+    fn erased(&self, seq: Seq) -> Vec<(StorageId, Arc<Erased>)> {
+        let of = |(id, writes): (&StorageId, &TableWrites)| {
+            let id = *id;
+            let range = move |span: &Span| (id, Arc::new(Erased { span: span.clone(), seq }));
+            writes.erased.iter().map(range).collect::<Vec<_>>()
+        };
+        self.writes.iter().flat_map(of).collect()
     }
 
     fn row_ids(&self, store: &Store, published: &Published) -> Vec<(StorageId, Arc<Shared>)> {
@@ -319,12 +391,14 @@ impl Transaction {
             commits.catalog = Arc::clone(&catalog);
             store.await_catalog(seq, catalog);
         }
+        let erased = self.erased(seq);
         store.publish_with(seq, |trees| {
             trees.extend(self.fresh.iter().map(|(id, storage)| (*id, storage.clone())));
             for (id, runs) in published {
                 let Some(storage) = trees.get_mut(&id) else { continue };
                 storage.shared.committed(seq);
-                storage.tree = Arc::new(with_runs(store, storage, runs));
+                let ranges = erased.iter().filter(|(storage, _)| *storage == id).map(|(_, erased)| Arc::clone(erased));
+                storage.tree = Arc::new(with_runs(store, storage, runs, ranges.collect()));
             }
         })
     }
@@ -332,13 +406,14 @@ impl Transaction {
 
 type Published = Vec<(StorageId, Vec<Arc<RunRef>>)>;
 
-/// The tree with new runs: in the last level, or above everything there is so far.
-fn with_runs(store: &Store, storage: &Storage, runs: Vec<Arc<RunRef>>) -> Tree {
+/// The tree with new runs: in the last level, or above everything there is so far. Deleted ranges are older than the runs.
+fn with_runs(store: &Store, storage: &Storage, runs: Vec<Arc<RunRef>>, erased: Vec<Arc<Erased>>) -> Tree {
     let (last, upper): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.level == LAST_LEVEL);
     let mut tree = (*storage.tree).clone();
-    if !upper.is_empty() {
+    if !upper.is_empty() || !erased.is_empty() {
         tree = tree.rotated(store.fresh_mem());
-        tree.upper.splice(0..0, upper.into_iter().map(Source::Run));
+        let ranges = erased.into_iter().map(Source::Erased);
+        tree.upper.splice(0..0, upper.into_iter().map(Source::Run).chain(ranges));
     }
     tree.add_last(last);
     tree
@@ -351,19 +426,23 @@ fn meets_nothing(tree: &Tree, run: &RunRef) -> bool {
     tree.sources().all(|source| match source {
         Source::Mem(mem) => mem.table.range(&range, Seq::MAX, false).next().is_none(),
         Source::Run(other) => !Span::overlaps(&other.span(), &span),
+        // In the last level it would lie behind the range.
+        Source::Erased(erased) => !erased.span.overlaps(&span),
     })
 }
 
-/// Puts rows into a storage's memtable.
+/// Puts deleted ranges and rows into a storage's memtable.
 fn deliver<'a>(
     trees: &Trees,
     storage: StorageId,
     start: Lsn,
     seq: Seq,
+    erased: &[Span],
     rows: impl Iterator<Item = (Kind, &'a [u8], &'a [u8])>,
 ) -> Result<()> {
     let storage = trees.get(&storage).ok_or_else(|| Error::internal("a commit into a storage that is not there"))?;
     storage.tree.active.needs(start);
+    erased.iter().for_each(|span| storage.tree.active.erase(span.clone(), seq));
     for (kind, key, row) in rows {
         storage.tree.active.table.insert(key, seq, kind, row);
     }
@@ -373,9 +452,19 @@ fn deliver<'a>(
 
 impl TableWrites {
     /// Makes everything written so far final runs, held against the table, whose gate stays closed.
-    fn settle(&mut self, store: &Arc<Store>, id: StorageId) -> Result<()> {
+    fn settle(&mut self, store: &Arc<Store>, id: StorageId, since: Seq) -> Result<()> {
         let buffered = !self.mem.table.is_empty();
-        if !buffered && self.stager.lock().is_none() {
+        let rows = buffered || self.stager.lock().is_some();
+        if !rows && self.erased.is_empty() {
+            return Ok(());
+        }
+        if self.pass.is_none() {
+            self.pass = Some(self.storage.shared.gate.close()?);
+        }
+        let now = store.view().trees.get(&id).cloned();
+        let tree = now.map_or_else(|| Arc::clone(&self.storage.tree), |now| now.tree);
+        self.check_ranges(&tree, since)?;
+        if !rows {
             return Ok(());
         }
         let later = match self.stager.lock().take() {
@@ -390,11 +479,6 @@ impl TableWrites {
             stager.adopt_mem(&self.mem, std::mem::take(&mut self.expects).into_iter().collect())?;
             self.mem = Mem::new(0);
         }
-        if self.pass.is_none() {
-            self.pass = Some(self.storage.shared.gate.close()?);
-        }
-        let now = store.view().trees.get(&id).cloned();
-        let tree = now.map_or_else(|| Arc::clone(&self.storage.tree), |now| now.tree);
         self.loaded = stager.settle(&tree, Rule::Expect)?.0;
         Ok(())
     }

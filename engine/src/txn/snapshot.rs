@@ -94,7 +94,7 @@ impl Snapshot {
         }
         layers.retain(|layer| match &layer.source {
             Source::Mem(mem) => !mem.table.is_empty(),
-            Source::Run(_) => true,
+            Source::Run(_) | Source::Erased(_) => true,
         });
         layers
     }

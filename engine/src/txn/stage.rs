@@ -2,8 +2,8 @@
 Rows too many for memory: gathered within a budget, sorted, and staged as runs that nobody sees before their commit.
 
 A staged row's sequence number is not known yet; in its place stands what the row *expects* of the row that is there
-already: 0 nothing, [`EXPECT_ABSENT`] that there is none, any other number that it is the version with that number. The
-manifest gives all rows of the run their real number when it is published.
+already: 0 nothing, [`EXPECT_ABSENT`] that there is none, [`EXPECT_ERASED`] that the transaction itself has put none since it
+deleted the key with a range, any other number that it is the version with that number. The manifest gives all rows of the run their real number when it is published.
 
 [`Stager::settle`] turns what was gathered into the final runs: it merges them where they overlap, and holds every row
 against the table by one walk over both in key order, only where their key ranges meet, or by lookups where few rows
@@ -16,7 +16,7 @@ use crate::io::thread;
 use crate::key::{Key, KeyRange};
 use crate::memory::{MemoryUse, Reservation};
 use crate::run::{Layout, RunBatch, RunSchema};
-use crate::scan::merge::{EXPECT_ABSENT, Merge, RowStream, Ties};
+use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED, Merge, RowStream, Ties};
 use crate::scan::plan::{Edge, Span};
 use crate::scan::rows::{filter, seq_of};
 use crate::scan::source::{Columns, MemStream, RunReading, RunStream};
@@ -105,6 +105,7 @@ impl TableSide {
         layers.retain(|layer| match &layer.source {
             Source::Mem(mem) => !mem.table.is_empty(),
             Source::Run(run) => run.span().overlaps(span),
+            Source::Erased(erased) => erased.span.overlaps(span),
         });
         if layers.is_empty() {
             return Ok(TableSide::Nothing);
@@ -168,7 +169,7 @@ struct Checked {
 impl Checked {
     /// Whether the row stays.
     fn check(&mut self, key: &[u8], expects: Seq) -> Result<bool> {
-        if self.rule == Rule::Expect && expects == 0 {
+        if self.rule == Rule::Expect && (expects == 0 || expects == EXPECT_ERASED) {
             return Ok(true);
         }
         let found = self.side.find(key)?;

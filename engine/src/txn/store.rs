@@ -14,6 +14,7 @@ recovered is always a prefix of history.
 After a failed write or sync the store is poisoned: reads go on, writes are refused until it is reopened.
 */
 
+use crate::compaction::erased::Cut;
 use crate::compaction::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::IoRef;
@@ -21,7 +22,7 @@ use crate::io::sync::{Condvar, Mutex};
 use crate::manifest::{Edit, LoadRecord, Manifest, RunEntry};
 use crate::memory::{Memory, MemoryUse};
 use crate::run::RunSchema;
-use crate::scan::tree::{Mem, RunRef, Source, Tree};
+use crate::scan::tree::{Erased, Mem, RunRef, Source, Tree};
 use crate::txn::catalog::{Catalog, SystemTables};
 use crate::txn::gate::Gate;
 use crate::txn::reserve::Reserve;
@@ -36,6 +37,9 @@ use std::time::Duration;
 
 /// Full memtables that wait for their flush; commits wait while there are more.
 const IMMUTABLES_MAX: usize = 4;
+
+/// Deleted ranges of a memtable that is not set aside for it: every lookup asks each.
+const MEMTABLE_RANGES_MAX: usize = 32;
 
 /// How long a commit waits for a flush before it goes on regardless: it is slowed down, never stopped.
 const THROTTLE_MAX: Duration = Duration::from_secs(1);
@@ -487,7 +491,9 @@ impl Store {
         let trees = self.view().trees;
         let mut full: Vec<StorageId> = Vec::new();
         for id in written {
-            if trees.get(id).is_some_and(|s| s.tree.active.table.bytes() >= self.limits.memtable_bytes) {
+            let full_mem =
+                |mem: &Mem| mem.table.bytes() >= self.limits.memtable_bytes || mem.erased_len() >= MEMTABLE_RANGES_MAX;
+            if trees.get(id).is_some_and(|s| full_mem(&s.tree.active)) {
                 full.push(*id);
             }
         }
@@ -558,19 +564,28 @@ impl Store {
         RunEntry { level: run.level, meta: run.run.meta().clone(), fixed_seq: run.fixed_seq }
     }
 
-    /// Puts a flushed memtable's runs in its place.
-    pub(crate) fn replace_mem(&self, storage: StorageId, mem: &Arc<Mem>, runs: &[Arc<RunRef>]) {
+    /// Puts a flushed memtable's runs in its place, and behind them its deleted ranges.
+    pub(crate) fn replace_mem(&self, storage: StorageId, mem: &Arc<Mem>, runs: &[Arc<RunRef>], erased: &[Arc<Erased>]) {
         self.change_tree(storage, |tree| {
             let place = tree.upper.iter().position(|s| matches!(s, Source::Mem(other) if Arc::ptr_eq(other, mem)));
             if let Some(place) = place {
-                tree.upper.splice(place..=place, runs.iter().cloned().map(Source::Run));
+                let ranges = erased.iter().cloned().map(Source::Erased);
+                tree.upper.splice(place..=place, runs.iter().cloned().map(Source::Run).chain(ranges));
             }
         });
     }
 
-    /// Puts runs of one level in the place of others.
-    pub(crate) fn replace_runs(&self, storage: StorageId, old: &[RunId], new: &[Arc<RunRef>], to_last: bool) {
+    /// Puts runs of one level in the place of others, and of deleted ranges what is left.
+    pub(crate) fn replace_runs(
+        &self,
+        storage: StorageId,
+        old: &[RunId],
+        new: &[Arc<RunRef>],
+        to_last: bool,
+        cuts: &[Cut],
+    ) {
         self.change_tree(storage, |tree| {
+            tree.upper = cut_ranges(&tree.upper, cuts);
             let is_old = |run: &Arc<RunRef>| old.contains(&run.id());
             let first = tree.upper.iter().position(|s| matches!(s, Source::Run(run) if is_old(run)));
             tree.upper.retain(|source| !matches!(source, Source::Run(run) if is_old(run)));
@@ -582,4 +597,20 @@ impl Store {
             }
         });
     }
+}
+
+/// The sources with what is left of the ranges that were cut.
+fn cut_ranges(sources: &[Source], cuts: &[Cut]) -> Vec<Source> {
+    let mut out = Vec::with_capacity(sources.len());
+    for source in sources {
+        let cut = match source {
+            Source::Erased(erased) => cuts.iter().find(|cut| Arc::ptr_eq(&cut.erased, erased)),
+            Source::Mem(_) | Source::Run(_) => None,
+        };
+        match cut {
+            Some(cut) => out.extend(cut.left.iter().cloned().map(Source::Erased)),
+            None => out.push(source.clone()),
+        }
+    }
+    out
 }

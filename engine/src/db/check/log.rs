@@ -16,7 +16,7 @@ use crate::memtable::Kind;
 use crate::model::IndexChoice;
 use crate::row::RowReader;
 use crate::txn::catalog::{Catalog, FIRST_USER_ID};
-use crate::txn::record::{self, Operation};
+use crate::txn::record::{self, RowChange, What};
 use crate::types::{Seq, StorageId, TableDef, Value};
 use crate::wal::Lsn;
 use crate::wal::inspect::{self, Inspection};
@@ -180,8 +180,10 @@ impl Rows {
         for operation in &record.operations {
             // Others are of tables that were dropped later, or the system's, which the catalog was read from.
             if let Some((table, keys)) = self.tables.get(&operation.storage) {
-                let checked = check_row(table, keys, operation);
-                checked.map_err(|error| damage(&error, record.seq, &table.name))?;
+                if let What::Row(change) = &operation.what {
+                    let checked = check_row(table, keys, change);
+                    checked.map_err(|error| damage(&error, record.seq, &table.name))?;
+                }
             }
         }
         Ok(())
@@ -194,15 +196,15 @@ fn damage(error: &Error, seq: Seq, table: &str) -> Error {
 }
 
 /// That a row has its table's types, and its key is that of its columns.
-fn check_row(table: &TableDef, keys: &KeySchema, operation: &Operation<'_>) -> Result<()> {
-    let values = keys.decode(operation.key)?;
-    if keys.encode(&values)?.as_ref() != operation.key {
+fn check_row(table: &TableDef, keys: &KeySchema, change: &RowChange<'_>) -> Result<()> {
+    let values = keys.decode(change.key)?;
+    if keys.encode(&values)?.as_ref() != change.key {
         return Err(Error::corruption("its key is not as it is written"));
     }
-    if operation.kind == Kind::Tombstone {
+    if change.kind == Kind::Tombstone {
         return Ok(());
     }
-    let row = RowReader::open(operation.row)?;
+    let row = RowReader::open(change.row)?;
     let mut key = Vec::with_capacity(table.key.len());
     for column in &table.columns {
         let value = row.value(column.id, column.ty)?;
@@ -215,7 +217,7 @@ fn check_row(table: &TableDef, keys: &KeySchema, operation: &Operation<'_>) -> R
     }
     let in_key_order = table.key.iter().filter_map(|id| key.iter().find(|(column, _)| column == id));
     let key: Vec<Value> = in_key_order.map(|(_, value)| value.clone()).collect();
-    if !table.has_hidden_key() && keys.encode(&key)?.as_ref() != operation.key {
+    if !table.has_hidden_key() && keys.encode(&key)?.as_ref() != change.key {
         return Err(Error::corruption("its key is not that of its columns"));
     }
     Ok(())

@@ -7,8 +7,9 @@ use super::{Check, Problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::EntryKind;
 use crate::key::{Key, KeyRange};
-use crate::manifest::{Manifest, RunEntry, State, StorageState};
+use crate::manifest::{ErasedRange, Manifest, RunEntry, State, StorageState};
 use crate::run::{Run, RunBatch, RunScan, RunScanOptions, RunSchema};
+use crate::scan::plan::Span;
 use crate::scan::tree::LAST_LEVEL;
 use crate::txn::catalog::{Catalog, FIRST_USER_ID, SystemTables};
 use crate::types::{Seq, StorageId, TableDef};
@@ -37,6 +38,7 @@ impl Check<'_> {
                 self.run(entry, table);
             }
             self.ages(storage, table);
+            self.ranges(storage, table);
         }
     }
 
@@ -53,6 +55,15 @@ impl Check<'_> {
             }
             if number >= state.next_run_id {
                 self.wrong_manifest(format!("run {number} is there, and the next one is {}", state.next_run_id));
+            }
+        }
+        for erased in &storage.erased {
+            let (seq, last, of) = (erased.seq, state.last_seq, name_of(id, table));
+            if seq > last {
+                self.wrong_manifest(format!("commit {seq} deleted a range of {of}, and runs go only to commit {last}"));
+            }
+            if erased.range.is_empty() {
+                self.wrong_manifest(format!("the range of {of} that commit {seq} deleted is empty"));
             }
         }
         let mut last: Vec<&RunEntry> = storage.runs.iter().filter(|run| run.level == LAST_LEVEL).collect();
@@ -125,6 +136,33 @@ impl Check<'_> {
                 }
             }
         }
+    }
+
+    /// That no deleted range hides newer rows: the last level lies behind all of them. Numbers nearly always tell here, too.
+    fn ranges(&mut self, storage: &StorageState, table: Option<&TableDef>) {
+        for erased in &storage.erased {
+            let span = Span::of(&erased.range);
+            let in_last = storage.runs.iter().filter(|run| run.level == LAST_LEVEL && run.max_seq() > erased.seq);
+            for entry in in_last.filter(|run| Span::closed(&run.meta.min_key, &run.meta.max_key).overlaps(&span)) {
+                if let Ok(true) = self.has_newer(entry, erased) {
+                    let (number, seq) = (entry.meta.id.0, erased.seq);
+                    let what = format!("the range that commit {seq} deleted hides newer rows of run {number}");
+                    self.report.problem(&Error::corruption(what), &advice(table));
+                }
+            }
+        }
+    }
+
+    /// Whether the run has rows in the range that are newer. Runs that can't be read were named already.
+    fn has_newer(&self, entry: &RunEntry, erased: &ErasedRange) -> Result<bool> {
+        let run = Run::open(self.io, self.dir, entry.meta.clone(), &self.cache)?;
+        let mut scan = run.scan(keys_of(erased.range.clone()));
+        while let Some(batch) = scan.next()? {
+            if batch.seqs.iter().any(|seq| entry.fixed_seq.unwrap_or(*seq) > erased.seq) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// `Internal` where the newer run has an older version. Runs that can't be read were named already.
