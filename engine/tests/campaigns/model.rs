@@ -8,10 +8,11 @@ use arrow::array::{Array, Int64Array, RecordBatch, RecordBatchOptions, StringVie
 use arrow::datatypes::Schema;
 use omendb_engine::db::{Db, Expectation, OnConflict, Row, ScanRequest, Snapshot, Transaction, WriteKind};
 use omendb_engine::io::random::{Random, mix};
-use omendb_engine::key::KeySchema;
+use omendb_engine::key::{KeyRange, KeySchema};
 use omendb_engine::types::{Attributes, ColumnId, ColumnType, NewColumn, NewTable, Seq, TableDef, Value};
 use omendb_engine::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -26,6 +27,8 @@ pub(crate) enum Change {
     Delete(&'static str, i64),
     /// A row of a table without a key.
     Append(&'static str, u64),
+    /// All rows from the first key up to the second, which stays.
+    DeleteRange(&'static str, i64, i64),
     /// Rows by bulk load.
     Load(&'static str, Vec<(i64, u64)>),
 }
@@ -52,6 +55,7 @@ pub(crate) fn try_apply(state: &mut State, change: &Change) -> bool {
     | Change::Put(name, ..)
     | Change::Delete(name, _)
     | Change::Append(name, _)
+    | Change::DeleteRange(name, ..)
     | Change::Load(name, _)) = change;
     match (change, state.get_mut(name)) {
         (Change::Create(name, keyed), None) => {
@@ -62,6 +66,7 @@ pub(crate) fn try_apply(state: &mut State, change: &Change) -> bool {
         (Change::Truncate(_), Some(table)) => table.rows.clear(),
         (Change::Put(_, k, tag), Some(table)) => drop(table.rows.insert(*k, *tag)),
         (Change::Delete(_, k), Some(table)) => drop(table.rows.remove(k)),
+        (Change::DeleteRange(_, from, to), Some(table)) => table.rows.retain(|k, _| !(*from..*to).contains(k)),
         (Change::Append(_, tag), Some(table)) => drop(table.rows.insert(table.rows.len() as i64, *tag)),
         (Change::Load(_, rows), Some(table)) => table.rows.extend(rows.iter().copied()),
     }
@@ -225,6 +230,13 @@ pub(crate) fn perform(txn: &mut Transaction, change: &Change) -> Result<()> {
             let schema = Arc::new(Schema::new(table.projected_schema(&key)?.fields().clone()));
             let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![*k]))]).unwrap();
             txn.write(&table, WriteKind::Delete, &key, &batch, Expectation::None)
+        }
+        Change::DeleteRange(name, from, to) => {
+            let table = table(txn, name)?;
+            let keys = KeySchema::of(&table)?;
+            let at = |k: &i64| keys.encode(&[Value::Int(*k)]);
+            let range = KeyRange { start: Bound::Included(at(from)?), end: Bound::Excluded(at(to)?) };
+            txn.delete_range(&table, &range)
         }
         Change::Load(name, all) => {
             let table = table(txn, name)?;

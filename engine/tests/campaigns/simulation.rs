@@ -171,7 +171,12 @@ fn changes(random: &mut Random, writer: i64, counter: u64) -> Vec<Change> {
     match random.below(20) {
         // More than a small memtable: staged.
         0 => changes.extend((0..12).map(|k| Change::Put("t", 1000 * writer + k, tag(random) | 3))),
-        1..=5 => changes.push(Change::Delete("t", own(random))),
+        1 => {
+            let from = own(random);
+            changes.push(Change::DeleteRange("t", from, (from + 1 + random.below(20) as i64).min(1000 * writer + 40)));
+            changes.push(Change::Put("t", own(random), tag(random)));
+        }
+        2..=5 => changes.push(Change::Delete("t", own(random))),
         6..=8 => changes.extend((0..3).map(|_| Change::Put("t", own(random), tag(random)))),
         _ => changes.push(Change::Put("t", own(random), tag(random))),
     }

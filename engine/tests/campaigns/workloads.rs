@@ -105,6 +105,12 @@ fn put(random: &mut Random, table: &'static str) -> Change {
     Change::Put(table, key(random), random.next_u64() >> 2)
 }
 
+/// A range of at most a third of the keys.
+fn range(random: &mut Random, table: &'static str) -> Change {
+    let from = key(random);
+    Change::DeleteRange(table, from, from + 1 + random.below(20) as i64)
+}
+
 fn tables(db: &Db, world: &World) -> Result<()> {
     world.commit(db, vec![Change::Create("t", true), Change::Create("h", false)]).map(drop)
 }
@@ -153,6 +159,10 @@ fn flush(db: &Db, world: &Arc<World>, random: &mut Random) -> Result<()> {
         if random.chance(1, 3) {
             changes.push(Change::Append("h", random.next_u64() >> 2));
         }
+        if round % 5 == 3 {
+            // Before, between or behind the rows of its commit.
+            changes.insert(random.index(changes.len() + 1), range(random, "t"));
+        }
         world.commit(db, changes)?;
         if round % 9 == 8 {
             db.flush()?;
@@ -169,6 +179,9 @@ fn compaction(db: &Db, world: &Arc<World>, random: &mut Random) -> Result<()> {
         changes.push(Change::Delete("t", key(random)));
         changes.push(Change::Append("h", random.next_u64() >> 2));
         world.commit(db, changes)?;
+        if round % 3 == 1 {
+            world.commit(db, vec![range(random, "t")])?;
+        }
         db.flush()?;
         if round % 4 == 3 {
             db.compact(None)?;
@@ -212,6 +225,10 @@ fn load(db: &Db, world: &Arc<World>, random: &mut Random) -> Result<()> {
         // More than a memtable: staged as runs.
         let mut large: Vec<Change> = (0..10).map(|k| Change::Put("t", 40 + k, random.next_u64() >> 2 | 3)).collect();
         large.push(Change::Delete("t", 3));
+        if round % 2 == 1 {
+            // Published with the runs.
+            large.insert(random.index(large.len() + 1), range(random, "t"));
+        }
         world.commit(db, large)?;
         world.commit(db, vec![put(random, "t"), Change::Delete("t", key(random))])?;
     }
@@ -233,6 +250,7 @@ pub(crate) fn mixed(db: &Db, world: &Arc<World>, random: &mut Random) -> Result<
         match round {
             3 => db.flush()?,
             5 => db.compact(None)?,
+            4 | 8 => drop(world.commit(db, vec![range(random, "t")])?),
             7 => {
                 let rows = (0..12).map(|k| (k * 3, random.next_u64() >> 2)).collect();
                 world.commit(db, vec![Change::Load("t", rows)])?;

@@ -140,6 +140,43 @@ impl World {
         });
     }
 
+    /// A range goes, now and then with rows of the same transaction before and behind.
+    fn delete_range(&mut self, random: &mut Random) {
+        let mut txn = self.db().begin().unwrap();
+        let columns = self.columns();
+        let mut model = self.model.clone();
+        for _ in 0..=random.below(2) {
+            let rows: Vec<(Key, Vec<Value>)> =
+                (0..random.below(3) * random.below(20)).map(|_| self.random_row(random)).collect();
+            let values: Vec<Vec<Value>> = rows.iter().map(|(_, row)| row.clone()).collect();
+            let put = batch(&self.table, &columns, &values);
+            txn.write(&self.table, WriteKind::Put, &columns, &put, Expectation::None).unwrap();
+            model.extend(rows);
+            // Mostly small ones: else the table is empty all the time.
+            let mut range = self.random_range(random);
+            if random.below(4) > 0 {
+                let from = random.below(self.keys);
+                let to = (from + random.below(60)).min(self.keys - 1);
+                range.start = Bound::Included(key(&self.table, &self.shape.key(from)));
+                range.end = Bound::Excluded(key(&self.table, &self.shape.key(to)));
+            }
+            txn.delete_range(&self.table, &range).unwrap();
+            model.retain(|key, _| !range.contains(key.as_ref()));
+        }
+        let (key, row) = self.random_row(random);
+        if random.below(2) == 0 {
+            let put = batch(&self.table, &columns, std::slice::from_ref(&row));
+            txn.write(&self.table, WriteKind::Put, &columns, &put, Expectation::None).unwrap();
+            model.insert(key, row);
+        }
+        self.check_scan(&txn.snapshot(), &model, random);
+        self.check_gets(&txn.snapshot(), &model, random);
+        if random.below(10) > 0 {
+            txn.commit().unwrap();
+            self.model = model;
+        }
+    }
+
     fn load(&mut self, random: &mut Random) {
         let rows: Vec<(Key, Vec<Value>)> = (0..random.below(600)).map(|_| self.random_row(random)).collect();
         let on_conflict = [OnConflict::Error, OnConflict::Skip, OnConflict::Replace][random.below(3) as usize];
@@ -272,11 +309,12 @@ impl World {
     }
 
     fn step(&mut self, random: &mut Random) {
-        match random.below(40) {
+        match random.below(42) {
             0..=15 => self.put(random),
             16..=19 => self.insert_new(random),
             20..=25 => self.delete(random),
             26..=28 => self.load(random),
+            40 | 41 => self.delete_range(random),
             29 => self.db().flush().unwrap(),
             30 => self.db().compact(Some(self.table.id)).unwrap(),
             31 => self.reopen(),
