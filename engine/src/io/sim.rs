@@ -107,7 +107,8 @@ pub struct Report<T> {
     pub outcome: Result<T, Failure>,
     /// The seed, to repeat it.
     pub seed: u64,
-    /// Hash of every choice and operation in order; equal for equal seeds and programs.
+    /// Hash of every choice and operation in order, with the paths, offsets and written bytes; equal for equal seeds and
+    /// programs.
     pub trace: u64,
     /// Points that were passed.
     pub points: u64,

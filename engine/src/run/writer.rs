@@ -34,6 +34,10 @@ use std::sync::Arc;
 
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 1024 * 1024;
+/// Room for them, and for what the last frame has too many.
+const BUFFER_BYTES: usize = WRITE_BYTES + WRITE_BYTES / 4;
+/// Room at first: most runs of a small table never fill more. Doubled six times, it is the room for a whole write.
+const FIRST_BUFFER_BYTES: usize = BUFFER_BYTES / 64;
 /// Writes in flight, so that the device works while the next tile is encoded.
 const WRITES_MAX: usize = 2;
 /// Bytes of a tile's rows in memory at which a tile should aim, by the first rows.
@@ -499,7 +503,7 @@ struct Write {
 
 impl Output {
     fn new(file: Arc<dyn File>, random: u64) -> Self {
-        let buffer = Buffer::with_capacity(WRITE_BYTES + WRITE_BYTES / 4);
+        let buffer = Buffer::with_capacity(FIRST_BUFFER_BYTES);
         Output { file, random, written: 0, buffer, writes: VecDeque::new(), spare: Buffer::new() }
     }
 
@@ -536,7 +540,10 @@ impl Output {
         }
         let mut next = std::mem::take(&mut self.spare);
         next.clear();
-        next.reserve(WRITE_BYTES + WRITE_BYTES / 4);
+        // What has filled one buffer will go on; what ends before needs no second one.
+        if whole >= WRITE_BYTES {
+            next.reserve(BUFFER_BYTES);
+        }
         next.extend_from_slice(self.buffer.get(whole..).unwrap_or_default());
         let mut buffer = std::mem::replace(&mut self.buffer, next);
         buffer.truncate(whole);

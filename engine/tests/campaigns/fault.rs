@@ -443,6 +443,7 @@ fn faults_at_every_call_are_told_survived_and_healed() {
     std::thread::scope(|scope| {
         for _ in 0..crate::setting("OMENDB_CAMPAIGN_THREADS", 2) {
             scope.spawn(|| {
+                crate::stay_on_one_processor();
                 while !stop.load(Ordering::SeqCst) {
                     let Some(torment) = torments.get(next.fetch_add(1, Ordering::SeqCst) as usize) else { return };
                     match run(torment) {

@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 /// Seeds of an ordinary run; `OMENDB_SIM_SEEDS` asks for another number.
 const SEEDS: u64 = 100;
 
+/// One seed in so many runs twice; `OMENDB_SIM_TWICE` asks for another number.
+const TWICE: u64 = 100;
+
 /// Operations that each seed does at least.
 const OPERATIONS_MIN: u64 = 2_000;
 
@@ -567,6 +570,7 @@ fn fail(seed: u64, what: &str) -> String {
 fn simulation_of_concurrent_work_and_faults_loses_nothing() {
     let first = crate::setting("OMENDB_SIM_SEED", 1);
     let seeds = crate::setting("OMENDB_SIM_SEEDS", SEEDS);
+    let twice = crate::setting("OMENDB_SIM_TWICE", TWICE);
     let began = Instant::now();
     let reached = Arc::new(Reached::default());
     let (next, operations) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -574,6 +578,7 @@ fn simulation_of_concurrent_work_and_faults_loses_nothing() {
     std::thread::scope(|scope| {
         for _ in 0..crate::setting("OMENDB_CAMPAIGN_THREADS", 2) {
             scope.spawn(|| {
+                crate::stay_on_one_processor();
                 while failures.lock().unwrap().is_empty() {
                     let number = next.fetch_add(1, Ordering::SeqCst);
                     if number >= seeds {
@@ -583,7 +588,7 @@ fn simulation_of_concurrent_work_and_faults_loses_nothing() {
                     let outcome = simulate(seed, &reached).and_then(|(trace, count)| {
                         operations.fetch_add(count, Ordering::SeqCst);
                         // Now and then the same again, to see that it is the same.
-                        match seed.is_multiple_of(100) && simulate(seed, &reached)?.0 != trace {
+                        match seed.is_multiple_of(twice) && simulate(seed, &reached)?.0 != trace {
                             true => Err("another trace at the second run".to_owned()),
                             false => Ok(()),
                         }

@@ -73,6 +73,7 @@ fn every_mutant_is_killed() {
     std::thread::scope(|scope| {
         for _ in 0..crate::setting("OMENDB_CAMPAIGN_THREADS", 2) {
             scope.spawn(|| {
+                crate::stay_on_one_processor();
                 while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let killer = CAMPAIGNS.iter().find_map(|name| Some((name, killed_by(name, Some(*mutant))?)));
                     match killer {

@@ -238,6 +238,7 @@ impl SimDisk {
             Operation::Read | Operation::Write | Operation::Allocate => (5_000, 200_000),
             _ => (1_000, 20_000),
         };
+        trace(path.as_os_str().as_encoded_bytes(), 0);
         self.pass_time(operation, from, to);
         let (count, observer) = {
             let mut state = self.state();
@@ -371,6 +372,13 @@ impl Io for SimDisk {
     }
 }
 
+/// Puts what an operation is about into the trace: names and bytes must be equal in two runs of a seed, too.
+fn trace(bytes: &[u8], offset: u64) {
+    if let Some(context) = scheduler::current() {
+        context.note(mix(offset) ^ u64::from(crc32c::crc32c(bytes)));
+    }
+}
+
 #[derive(Debug, Clone)]
 struct SimFile {
     disk: SimDisk,
@@ -419,6 +427,7 @@ impl SimFile {
     }
 
     fn read(&self, offset: u64, mut buffer: Buffer) -> Result<Done> {
+        trace(&[], offset);
         match self.disk.begin(Operation::Read, &self.path) {
             None => {}
             // At least one byte: none would be the end of the file.
@@ -439,6 +448,7 @@ impl SimFile {
 
     fn write(&self, offset: u64, buffer: Buffer) -> Result<Done> {
         self.may_write("write")?;
+        trace(&buffer, offset);
         let failed = |e| Error::io(&format!("write at offset {offset}"), &*self.path, e);
         let end = u64::try_from(buffer.len()).unwrap_or(u64::MAX).saturating_add(offset);
         self.disk.check_space(&self.node, end).map_err(failed)?;

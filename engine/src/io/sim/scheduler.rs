@@ -1,8 +1,8 @@
 /*!
 Hands the baton from thread to thread, as the seed says.
 
-Every thread of a simulation has a number and a condition variable. `running` is the number of the one that may run;
-all others wait, each on its own variable. A thread passes a *point* by asking who runs next, and then waits until it is
+Every thread of a simulation has a number and a [`Turn`]. One may run; all others are parked, each until its turn is given to
+it. A thread passes a *point* by asking who runs next, and then waits until it is
 its turn again:
 
 ```text
@@ -22,8 +22,9 @@ when they alternate.
 use crate::io::random::{Random, mix};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 
 /// Nanoseconds by which each point, and each look at the clock, moves it, so that a thread that polls gets somewhere.
@@ -97,6 +98,31 @@ pub(super) enum End {
     NoThread(String),
 }
 
+/// The right to run, as one thread gives it to another. It is given without the scheduler's lock, which the other one
+/// would else meet as soon as it woke.
+#[derive(Debug, Default)]
+struct Turn {
+    given: AtomicBool,
+    /// Who waits for it, once there is one to be woken.
+    thread: OnceLock<Thread>,
+}
+
+impl Turn {
+    fn give(&self) {
+        self.given.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Waits for it, on the thread that it is for.
+    fn take(&self) {
+        while !self.given.swap(false, Ordering::Acquire) {
+            std::thread::park();
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Status {
     Ready,
@@ -107,7 +133,7 @@ enum Status {
 #[derive(Debug)]
 struct ThreadState {
     name: String,
-    turn: Arc<Condvar>,
+    turn: Arc<Turn>,
     status: Status,
     /// Whether its last wait ended by the deadline.
     timed_out: bool,
@@ -115,10 +141,17 @@ struct ThreadState {
     unparked: bool,
 }
 
+/// Who has the baton after a point.
+enum Next {
+    Same,
+    Other(Arc<Turn>),
+    /// The run has ended.
+    Nobody,
+}
+
 #[derive(Debug)]
 struct State {
     threads: Vec<ThreadState>,
-    running: usize,
     random: Random,
     /// In how many of 8 cases a thread that could go on does.
     stay_of_8: u64,
@@ -162,16 +195,8 @@ impl Scheduler {
     pub(super) fn new(seed: u64, clock: Arc<Clock>, points_max: u64) -> Arc<Self> {
         let mut random = Random::new(seed);
         let stay_of_8 = [0, 4, 7].get(random.index(3)).copied().unwrap_or(0);
-        let state = State {
-            threads: Vec::new(),
-            running: 0,
-            random,
-            stay_of_8,
-            trace: mix(seed),
-            points: 0,
-            points_max,
-            end: None,
-        };
+        let state =
+            State { threads: Vec::new(), random, stay_of_8, trace: mix(seed), points: 0, points_max, end: None };
         UNDER_WAY.fetch_add(1, Ordering::Relaxed);
         Arc::new(Scheduler { state: Mutex::new(state), clock, ended: Condvar::new() })
     }
@@ -190,12 +215,12 @@ impl Scheduler {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let number = self.register(name);
-        let context = Context { scheduler: Arc::clone(self), me: number };
+        let (number, turn) = self.register(name);
+        let (context, own) = (Context { scheduler: Arc::clone(self), me: number }, Arc::clone(&turn));
         let body = move || {
             CONTEXT.with(|place| *place.borrow_mut() = Some(context.clone()));
-            let state = context.scheduler.state();
-            drop(context.scheduler.wait_for_turn(state, number));
+            own.thread.get_or_init(std::thread::current);
+            own.take();
             let outcome = catch_unwind(AssertUnwindSafe(run));
             // What is dropped after the last turn must not ask for another.
             CONTEXT.with(|place| *place.borrow_mut() = None);
@@ -203,7 +228,11 @@ impl Scheduler {
             outcome.unwrap_or_else(|panic| resume_unwind(panic))
         };
         match std::thread::Builder::new().name(name.to_owned()).spawn(body) {
-            Ok(handle) => Ok((Peer { scheduler: Arc::clone(self), number }, handle)),
+            Ok(handle) => {
+                // Before this thread lets go of the baton: from then on the new one may be given its turn.
+                turn.thread.get_or_init(|| handle.thread().clone());
+                Ok((Peer { scheduler: Arc::clone(self), number }, handle))
+            }
             Err(e) => {
                 if let Some(thread) = self.state().threads.get_mut(number) {
                     thread.status = Status::Finished;
@@ -213,16 +242,21 @@ impl Scheduler {
         }
     }
 
-    fn register(&self, name: &str) -> usize {
+    fn register(&self, name: &str) -> (usize, Arc<Turn>) {
         let mut state = self.state();
-        state.threads.push(ThreadState {
+        let (number, turn) = (state.threads.len(), Arc::new(Turn::default()));
+        if number == 0 {
+            turn.give();
+        }
+        let thread = ThreadState {
             name: name.to_owned(),
-            turn: Arc::new(Condvar::new()),
+            turn: Arc::clone(&turn),
             status: Status::Ready,
             timed_out: false,
             unparked: false,
-        });
-        state.threads.len() - 1
+        };
+        state.threads.push(thread);
+        (number, turn)
     }
 
     /// Waits outside of the simulation until the run has ended.
@@ -244,39 +278,45 @@ impl Scheduler {
     }
 
     /// Passes the baton on and waits for it to come back to thread `me`.
-    fn switch<'a>(&'a self, mut state: MutexGuard<'a, State>, me: usize) -> MutexGuard<'a, State> {
-        self.hand_over(&mut state, Some(me));
-        self.wait_for_turn(state, me)
-    }
-
-    fn wait_for_turn<'a>(&'a self, mut state: MutexGuard<'a, State>, me: usize) -> MutexGuard<'a, State> {
-        while state.running != me || state.end.is_some() {
-            let Some(turn) = state.threads.get(me).map(|thread| Arc::clone(&thread.turn)) else { return state };
-            state = turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+    fn switch(&self, mut state: MutexGuard<'_, State>, me: usize) {
+        let turn = state.threads.get(me).map(|thread| Arc::clone(&thread.turn));
+        let next = self.hand_over(&mut state, Some(me));
+        drop(state);
+        match next {
+            Next::Same => return,
+            Next::Other(other) => other.give(),
+            Next::Nobody => {}
         }
-        state
+        // Where the run has ended, for ever.
+        if let Some(turn) = turn {
+            turn.take();
+        }
     }
 
-    /// Gives the baton to a ready thread, moving the clock until there is one; ends the run where none ever will be.
-    fn hand_over(&self, state: &mut State, me: Option<usize>) {
+    /// Chooses a ready thread to have the baton, moving the clock until there is one; ends the run where none ever will be.
+    #[must_use]
+    fn hand_over(&self, state: &mut State, me: Option<usize>) -> Next {
         state.points += 1;
         self.clock.advance(POINT_NANOS);
         if state.points > state.points_max {
-            return self.end(state, End::Endless);
+            self.end(state, End::Endless);
+            return Next::Nobody;
         }
         loop {
             state.wake_due(self.clock.nanos());
             if let Some(next) = state.choose(me) {
                 state.note(u64::try_from(next).unwrap_or(u64::MAX));
-                state.running = next;
-                if let Some(thread) = state.threads.get(next).filter(|_| Some(next) != me) {
-                    thread.turn.notify_one();
-                }
-                return;
+                return match state.threads.get(next) {
+                    Some(thread) if Some(next) != me => Next::Other(Arc::clone(&thread.turn)),
+                    _ => Next::Same,
+                };
             }
             match state.next_deadline() {
                 Some(deadline) => self.clock.advance_to(deadline),
-                None => return self.end(state, End::Deadlock(state.describe_waits())),
+                None => {
+                    self.end(state, End::Deadlock(state.describe_waits()));
+                    return Next::Nobody;
+                }
             }
         }
     }
@@ -290,7 +330,11 @@ impl Scheduler {
             return self.end(&mut state, End::Returned);
         }
         state.wake(Wait::Join(me), true);
-        self.hand_over(&mut state, None);
+        let next = self.hand_over(&mut state, None);
+        drop(state);
+        if let Next::Other(other) = next {
+            other.give();
+        }
     }
 
     /// Ends a run that never began.
@@ -312,11 +356,18 @@ impl State {
 
     /// A ready thread: `me` where the seed says to stay, else any.
     fn choose(&mut self, me: Option<usize>) -> Option<usize> {
-        let ready = self.threads.iter().enumerate().filter(|(_, thread)| matches!(thread.status, Status::Ready));
-        let ready: Vec<usize> = ready.map(|(number, _)| number).collect();
-        match me.filter(|me| ready.contains(me)) {
-            Some(me) if ready.len() == 1 || self.random.chance(self.stay_of_8, 8) => Some(me),
-            _ => ready.get(self.random.index(ready.len())).copied(),
+        let ready = || {
+            let ready = |thread: &ThreadState| matches!(thread.status, Status::Ready);
+            self.threads.iter().enumerate().filter(move |(_, thread)| ready(thread)).map(|(number, _)| number)
+        };
+        let count = ready().count();
+        let stays = me.filter(|me| ready().any(|number| number == *me));
+        match stays {
+            Some(me) if count == 1 || self.random.chance(self.stay_of_8, 8) => Some(me),
+            _ => {
+                let place = self.random.index(count);
+                ready().nth(place)
+            }
         }
     }
 
@@ -366,7 +417,7 @@ impl State {
 impl Context {
     /// Another thread may go first.
     pub(in crate::io) fn point(&self) {
-        drop(self.scheduler.switch(self.scheduler.state(), self.me));
+        self.scheduler.switch(self.scheduler.state(), self.me);
     }
 
     /// Puts `what` into the trace.
@@ -384,8 +435,8 @@ impl Context {
         if let Some(thread) = state.threads.get_mut(self.me) {
             thread.status = Status::Blocked { on, deadline };
         }
-        let state = self.scheduler.switch(state, self.me);
-        state.threads.get(self.me).is_some_and(|thread| thread.timed_out)
+        self.scheduler.switch(state, self.me);
+        self.scheduler.state().threads.get(self.me).is_some_and(|thread| thread.timed_out)
     }
 
     pub(in crate::io) fn wake_all(&self, what: Wait) {
