@@ -420,6 +420,7 @@ fn faults_at_every_call_are_told_survived_and_healed() {
     let replay = std::env::var("OMENDB_FAULT_REPLAY").ok();
     let seed = crate::setting("OMENDB_FAULT_SEED", 1);
     let every = crate::setting("OMENDB_FAULT_EVERY", 1);
+    let only = std::env::var("OMENDB_FAULT_ONLY").unwrap_or_default();
     let began = Instant::now();
     let mut torments = Vec::new();
     for workload in WORKLOADS {
@@ -428,7 +429,7 @@ fn faults_at_every_call_are_told_survived_and_healed() {
                 let torment = Torment { workload, seed, class, sticky, call: call.clone() };
                 let chosen = match &replay {
                     Some(wanted) => torment.describe().split(' ').next() == Some(wanted),
-                    None => call.number % every == 0,
+                    None => call.number % every == 0 && torment.describe().starts_with(&only),
                 };
                 if chosen && !faults(class, &call, sticky).is_empty() {
                     torments.push(torment);

@@ -7,6 +7,7 @@ one seed. docs/testing.md says what each one shows, how to run it longer, and ho
     workloads    what is done to a database while it is being tormented
     crash        power loss at every I/O operation
     fault        a fault at every call
+    blocks       power loss below a real file system, where the machine allows it
     simulation   threads, faults and crashes from one seed
     teeth        seeded bugs, each of which the others must find
 ```
@@ -15,6 +16,8 @@ one seed. docs/testing.md says what each one shows, how to run it longer, and ho
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
+#[cfg(target_os = "linux")]
+mod blocks;
 mod crash;
 mod fault;
 mod model;

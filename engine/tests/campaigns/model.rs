@@ -80,13 +80,14 @@ pub(crate) fn payload(tag: u64) -> Option<String> {
     }
     let len = [0, 60, 300, 1500][(tag % 4) as usize] + (tag / 4 % 50) as usize;
     let mut random = Random::new(mix(tag));
-    let mut text = String::with_capacity(len + 8);
+    let mut text = Vec::with_capacity(len + 8);
     while text.len() < len {
-        let word = random.next_u64();
-        text.extend((0..8).map(|byte| char::from(b'0' + (word >> (8 * byte)) as u8 % 64)));
+        // Eight characters from '0' on, of 64.
+        let word = (random.next_u64() & 0x3f3f_3f3f_3f3f_3f3f) + 0x3030_3030_3030_3030;
+        text.extend_from_slice(&word.to_le_bytes());
     }
     text.truncate(len);
-    Some(text)
+    Some(String::from_utf8(text).unwrap())
 }
 
 /// The commits of one history, in the order of their numbers, and what the database was told of them.
