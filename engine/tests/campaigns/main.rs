@@ -47,8 +47,10 @@ fn stay_on_one_processor() {
             return;
         }
         let all: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(|cpu| libc::CPU_ISSET(*cpu, &allowed)).collect();
+        // Processes that run at once begin at different ones.
+        let caller = std::process::id() as usize + CALLERS.fetch_add(1, Ordering::Relaxed);
         let mut one: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(all[CALLERS.fetch_add(1, Ordering::Relaxed) % all.len()], &mut one);
+        libc::CPU_SET(all[caller % all.len()], &mut one);
         // Where it may not, it is only slower.
         libc::sched_setaffinity(0, bytes, &raw const one);
     }

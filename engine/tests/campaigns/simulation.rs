@@ -392,13 +392,17 @@ fn happened(found: &BTreeMap<String, model::Table>, writer: i64, counter: u64) -
     writer == CREATOR || table.rows.get(&(-10 - writer)) == Some(&(counter << 2))
 }
 
+/// What all increments have come to.
+fn shared_row(state: &State) -> u64 {
+    state.get("t").and_then(|table| table.rows.get(&SHARED)).copied().unwrap_or(0)
+}
+
 /// Adds a doubtful commit, of which only the place among the increments of the shared row matters.
 fn add(state: &mut State, changes: &[Change]) {
     for change in changes {
-        let shared = |state: &State| state.get("t").and_then(|table| table.rows.get(&SHARED)).copied().unwrap_or(0);
         match change {
             Change::Create(..) => model::apply(state, change),
-            Change::Put(_, SHARED, value) if *value <= shared(state) => {}
+            Change::Put(_, SHARED, value) if *value <= shared_row(state) => {}
             _ if state.contains_key("t") => model::apply(state, change),
             _ => {}
         }
@@ -413,6 +417,18 @@ fn check_seen(shared: &Shared, base: &Base) -> std::result::Result<(), String> {
     let mut seen = std::mem::take(&mut *shared.seen.lock().unwrap());
     seen.sort_by_key(|(seq, _)| *seq);
     let mut state = base.state.clone();
+    let mut sum = shared_row(&state);
+    for (seq, changes) in &commits {
+        for change in changes {
+            let Change::Put(_, SHARED, now) = change else { continue };
+            if *now <= sum {
+                return Err(format!(
+                    "commit {seq} made {now} of the shared row, which was {sum}: an increment is lost"
+                ));
+            }
+            sum = *now;
+        }
+    }
     let mut next = commits.into_iter().peekable();
     for (seq, found) in seen {
         while let Some((_, changes)) = next.next_if(|(at, _)| *at <= seq) {
