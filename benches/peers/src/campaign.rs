@@ -1,0 +1,248 @@
+/*!
+Which measurements are taken, in which order: systems take turns, and each round another one begins, so that what else goes on
+on the machine meets all of them. Each measurement is a child process in a fresh directory.
+*/
+
+use crate::process::forget_pages;
+use crate::systems::{Durability, Result, Setup, System};
+use crate::workloads::{Report, Task, Work};
+use crate::{CommitsArgs, Common, IngestArgs, ReopenArgs};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+/// Bytes of a MiB.
+const MIB: usize = 1 << 20;
+
+/// Seconds before durable commits are counted.
+const WARMUP_SECONDS: f64 = 1.0;
+
+/// Memtables that hold the whole log: rows in memory take several times their bytes in the log.
+const LOG_TO_MEMTABLE: u64 = 8;
+
+/// A workload with its settings.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    /// As the table calls it.
+    pub(crate) title: String,
+    /// Figures of the table, by name.
+    pub(crate) figures: &'static [Figure],
+    /// How often, where it is not as often as is usual.
+    repeats: Option<u32>,
+    kind: Kind,
+}
+
+/// What a job does.
+#[derive(Debug, Clone)]
+enum Kind {
+    Work(Durability, Work),
+    Reopen { log_bytes: u64, batch: u64 },
+}
+
+/// A figure as the table shows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+}
+
+const fn figure(name: &'static str, title: &'static str) -> Figure {
+    Figure { name, title }
+}
+
+const COMMITS: &[Figure] = &[
+    figure("commits_per_s", "commits/s"),
+    figure("p50_ms", "p50, ms"),
+    figure("p99_ms", "p99, ms"),
+    figure("p999_ms", "p99.9, ms"),
+    figure("max_ms", "longest, ms"),
+    figure("cpu_us_per_commit", "processor, µs a commit"),
+    figure("bytes_per_commit", "bytes written a commit"),
+];
+
+const INGEST: &[Figure] = &[
+    figure("rows", "rows"),
+    figure("rows_per_s", "rows/s"),
+    figure("rows_per_s_q1", "rows/s, first quarter"),
+    figure("rows_per_s_q4", "rows/s, last quarter"),
+    figure("rows_per_s_slowest_second", "rows/s, slowest second"),
+    figure("p50_ms", "commit p50, ms"),
+    figure("p999_ms", "commit p99.9, ms"),
+    figure("max_ms", "longest commit, ms"),
+    figure("stalls", "commits over 100 ms"),
+    figure("cpu_us_per_row_settled", "processor, µs a row"),
+    figure("write_amplification_at_end", "write amplification at the last commit"),
+    figure("write_amplification", "write amplification, settled"),
+    figure("space_amplification_at_end", "space amplification at the last commit"),
+    figure("space_amplification", "space amplification, settled"),
+    figure("settle_s", "time to settle, s"),
+    figure("peak_memory_mib", "peak memory, MiB"),
+    figure("scan_rows_per_s", "rows/s read back in order"),
+];
+
+const REOPEN: &[Figure] = &[
+    figure("log_mib", "log, MiB"),
+    figure("rows", "rows in it"),
+    figure("open_s", "open, s"),
+    figure("first_read_s", "open and first read, s"),
+    figure("cpu_s", "processor, s"),
+    figure("peak_memory_mib", "peak memory, MiB"),
+];
+
+/// Durable commits.
+pub(crate) fn commits(args: &CommitsArgs) -> Vec<Job> {
+    let job = |writers: &u64| Job {
+        title: format!("durable commits of one row, {writers} writer{}", if *writers == 1 { "" } else { "s" }),
+        figures: COMMITS,
+        repeats: None,
+        kind: Kind::Work(
+            Durability::Synced,
+            Work::Commits { writers: *writers, seconds: args.seconds, warmup_seconds: WARMUP_SECONDS },
+        ),
+    };
+    args.writers.iter().map(job).collect()
+}
+
+/// Ingests.
+pub(crate) fn ingests(args: &IngestArgs) -> Vec<Job> {
+    let job = |batch: &u64| Job {
+        title: format!(
+            "random-key ingest, {batch} row{} a commit, synced every 100 ms",
+            if *batch == 1 { "" } else { "s" }
+        ),
+        figures: INGEST,
+        repeats: args.ingest_repeats,
+        kind: Kind::Work(
+            Durability::Periodic,
+            Work::Ingest { rows: args.rows, batch: *batch, seconds_max: args.seconds_max },
+        ),
+    };
+    args.batch.iter().map(job).collect()
+}
+
+/// Reopening.
+pub(crate) fn reopens(args: &ReopenArgs) -> Vec<Job> {
+    vec![Job {
+        title: format!("reopen after SIGKILL, {} MiB of log not flushed", args.log_mib),
+        figures: REOPEN,
+        repeats: None,
+        kind: Kind::Reopen { log_bytes: args.log_mib << 20, batch: args.log_batch },
+    }]
+}
+
+/// What came of a measurement.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    pub(crate) job: Job,
+    pub(crate) system: System,
+    pub(crate) repeat: u32,
+    pub(crate) report: Report,
+}
+
+/// Takes all measurements.
+pub(crate) fn measure(common: &Common, jobs: &[Job]) -> Result<Vec<Measured>> {
+    let mut measured = Vec::new();
+    for job in jobs {
+        for repeat in 0..job.repeats.unwrap_or(common.repeats) {
+            let mut systems = common.systems.clone();
+            let turn = usize::try_from(repeat)? % systems.len().max(1);
+            systems.rotate_left(turn);
+            for system in systems {
+                let begun = Instant::now();
+                let report = measure_one(common, job, system)
+                    .map_err(|error| format!("{}, {}: {error}", job.title, system.title()))?;
+                eprintln!(
+                    "{}, {}, round {}: {} ({:.0} s)",
+                    job.title,
+                    system.title(),
+                    repeat + 1,
+                    brief(job, &report),
+                    begun.elapsed().as_secs_f64()
+                );
+                measured.push(Measured { job: job.clone(), system, repeat, report });
+            }
+        }
+    }
+    Ok(measured)
+}
+
+/// The figures of a measurement in a line, for whoever waits.
+fn brief(job: &Job, report: &Report) -> String {
+    let shown = |figure: &Figure| {
+        report.figures.get(figure.name).map(|value| format!("{} {}", figure.title, crate::table::number(*value)))
+    };
+    job.figures.iter().filter_map(shown).collect::<Vec<_>>().join(", ")
+}
+
+fn measure_one(common: &Common, job: &Job, system: System) -> Result<Report> {
+    let dir = common.dir.join(system.name());
+    remove(&dir)?;
+    std::fs::create_dir_all(&dir)?;
+    let setup = |durability, memtable_bytes| Setup {
+        dir: dir.clone(),
+        durability,
+        cache_bytes: common.cache_mib * MIB,
+        memtable_bytes,
+    };
+    let report = match &job.kind {
+        Kind::Work(durability, work) => {
+            let setup = setup(*durability, common.memtable_mib * MIB);
+            finish(spawn(&Task { system, setup, work: work.clone() })?)
+        }
+        Kind::Reopen { log_bytes, batch } => {
+            let memtable_bytes = usize::try_from(log_bytes * LOG_TO_MEMTABLE)?;
+            reopen(system, setup(Durability::Periodic, memtable_bytes), *log_bytes, *batch)
+        }
+    };
+    remove(&dir)?;
+    report
+}
+
+/// Fills a log, kills the process, opens in another.
+fn reopen(system: System, setup: Setup, log_bytes: u64, batch: u64) -> Result<Report> {
+    let task = |work| Task { system, setup: setup.clone(), work };
+    let mut child = spawn(&task(Work::Fill { log_bytes, batch }))?;
+    let filled = read(&mut child);
+    child.kill()?;
+    child.wait()?;
+    let filled = filled?;
+    forget_pages(&setup.dir)?;
+    let rows = filled.figures.get("rows").map(|rows| format!("{rows:.0}").parse::<u64>()).transpose()?;
+    let mut report = finish(spawn(&task(Work::Reopen { rows: rows.unwrap_or_default() }))?)?;
+    report.figures.extend(filled.figures);
+    Ok(report)
+}
+
+fn spawn(task: &Task) -> Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("child").arg(serde_json::to_string(task)?).stdin(Stdio::null()).stdout(Stdio::piped());
+    Ok(command.spawn()?)
+}
+
+/// A child's report, which is a line.
+fn read(child: &mut Child) -> Result<Report> {
+    let output = child.stdout.take().ok_or("a child without output")?;
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line)?;
+    match line.is_empty() {
+        true => Err("the process ended without a report".into()),
+        false => Ok(serde_json::from_str(&line)?),
+    }
+}
+
+fn finish(mut child: Child) -> Result<Report> {
+    let report = read(&mut child);
+    let status = child.wait()?;
+    match status.success() {
+        true => report,
+        false => Err(format!("the process ended with {status}").into()),
+    }
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,159 @@
+/*!
+The same workloads on OmenDB's engine, RocksDB, fjall and redb: in one run, taking turns, each measurement in a process and a
+directory of its own, with durability and memory matched and every result checked.
+
+```text
+    rows        what is stored
+    systems     each system behind one trait, and how it is set up
+    workloads   what is done to it, in a child process
+    process     what the kernel says of that process
+    campaign    who comes when, and the parent's side of a child
+    table       medians, ranges and ratios, as Markdown and JSON
+```
+
+The figures compare systems on the machine they were taken on, and nothing else: two of them from different runs say little.
+*/
+
+mod campaign;
+mod process;
+mod rows;
+mod systems;
+mod table;
+mod workloads;
+
+use crate::systems::{Result, System};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// The same workloads on OmenDB's engine, RocksDB, fjall and redb.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Durable commits of one row: how many a second, and how long each takes.
+    Commits {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        commits: CommitsArgs,
+    },
+    /// Rows with random keys from one writer: pace, stalls, write and space amplification.
+    Ingest {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        ingest: IngestArgs,
+    },
+    /// Opening after a kill with a long log.
+    Reopen {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        reopen: ReopenArgs,
+    },
+    /// All of these.
+    All {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        commits: CommitsArgs,
+        #[command(flatten)]
+        ingest: IngestArgs,
+        #[command(flatten)]
+        reopen: ReopenArgs,
+    },
+    /// One measurement, for the program itself.
+    #[command(hide = true)]
+    Child {
+        /// What to do, as JSON.
+        task: String,
+    },
+}
+
+/// What all workloads have.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Where databases are made, each in a directory that is removed afterwards.
+    #[arg(long, default_value = "peers-data")]
+    dir: PathBuf,
+    /// Which systems; ratios are to the first.
+    #[arg(long, value_delimiter = ',', default_value = "omendb,rocksdb,fjall,redb")]
+    systems: Vec<System>,
+    /// How often each measurement is taken.
+    #[arg(long, default_value_t = 3)]
+    repeats: u32,
+    /// MiB of cache.
+    #[arg(long, default_value_t = 256)]
+    cache_mib: usize,
+    /// MiB of one memtable.
+    #[arg(long, default_value_t = 64)]
+    memtable_mib: usize,
+    /// Also write everything that was measured to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// What durable commits have.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CommitsArgs {
+    /// Writer threads, one measurement for each.
+    #[arg(long, value_delimiter = ',', default_value = "1,16")]
+    writers: Vec<u64>,
+    /// Seconds of a measurement, after one of warming up.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+}
+
+/// What the ingest has.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct IngestArgs {
+    /// Rows.
+    #[arg(long, default_value_t = 20_000_000)]
+    rows: u64,
+    /// Rows of a commit, one measurement for each.
+    #[arg(long, value_delimiter = ',', default_value = "1,100")]
+    batch: Vec<u64>,
+    /// Seconds after which a system that has not got all rows in is stopped; its figures are those of the rows it got in.
+    #[arg(long, default_value_t = 900.0)]
+    seconds_max: f64,
+    /// How often, where it is not as often as the rest.
+    #[arg(long)]
+    ingest_repeats: Option<u32>,
+}
+
+/// What reopening has.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReopenArgs {
+    /// MiB of log.
+    #[arg(long, default_value_t = 1024)]
+    log_mib: u64,
+    /// Rows of a commit that went into the log.
+    #[arg(long, default_value_t = 100)]
+    log_batch: u64,
+}
+
+fn main() -> Result<()> {
+    let (common, jobs) = match Cli::parse().command {
+        Command::Child { task } => return workloads::run(&serde_json::from_str(&task)?),
+        Command::Commits { common, commits } => (common, campaign::commits(&commits)),
+        Command::Ingest { common, ingest } => (common, campaign::ingests(&ingest)),
+        Command::Reopen { common, reopen } => (common, campaign::reopens(&reopen)),
+        Command::All { common, commits, ingest, reopen } => {
+            let mut jobs = campaign::commits(&commits);
+            jobs.extend(campaign::ingests(&ingest));
+            jobs.extend(campaign::reopens(&reopen));
+            (common, jobs)
+        }
+    };
+    let measured = campaign::measure(&common, &jobs)?;
+    print!("{}", table::markdown(&common, &measured));
+    if let Some(path) = &common.json {
+        std::fs::write(path, serde_json::to_string_pretty(&table::json(&common, &measured)?)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+/*!
+The systems, behind one small trait, and what is the same for all of them: how durable a commit is, and how much memory there
+is for cache and memtables.
+
+What a system has under another name is chosen as its users would and as near to the others as it comes; each module says what
+was chosen. Nothing is tuned for these workloads.
+*/
+
+mod fjall;
+mod omendb;
+mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
+
+use crate::rows::{KEY_BYTES, Row};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Errors are for people: the program stops at the first.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// How long a commit may wait for its sync where that is periodic.
+pub(crate) const PERIOD: Duration = Duration::from_millis(100);
+
+/// Which one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum System {
+    /// OmenDB's engine.
+    Omendb,
+    /// RocksDB.
+    Rocksdb,
+    /// fjall.
+    Fjall,
+    /// redb.
+    Redb,
+}
+
+impl System {
+    /// As it is called, with the version that is compared.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            System::Omendb => "OmenDB",
+            System::Rocksdb => "RocksDB 11.8",
+            System::Fjall => "fjall 3.1",
+            System::Redb => "redb 4.6",
+        }
+    }
+
+    /// As its directory is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            System::Omendb => "omendb",
+            System::Rocksdb => "rocksdb",
+            System::Fjall => "fjall",
+            System::Redb => "redb",
+        }
+    }
+}
+
+/// When a commit is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Durability {
+    /// When it is on the device.
+    Synced,
+    /// At once; it is on the device [`PERIOD`] later.
+    Periodic,
+}
+
+/// What every system is opened with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    pub(crate) dir: PathBuf,
+    pub(crate) durability: Durability,
+    /// Bytes of the cache of what is on disk.
+    pub(crate) cache_bytes: usize,
+    /// Bytes of one memtable.
+    pub(crate) memtable_bytes: usize,
+}
+
+/// Full memtables that may wait for their flush, everywhere.
+const MEMTABLES: usize = 4;
+
+impl Setup {
+    /// Bytes of log that are never too many: all memtables' worth and more.
+    fn log_bytes_max(&self) -> u64 {
+        self.memtable_bytes as u64 * MEMTABLES as u64 * 2
+    }
+}
+
+/// A number that says how a system is at a moment.
+pub(crate) type Gauge = (&'static str, u64);
+
+/// An open database of keys and values.
+pub(crate) trait Store: Sync {
+    /// Writes rows in one transaction of their own.
+    fn commit(&self, rows: &[Row]) -> Result<()>;
+    /// Makes everything that was acknowledged durable. Called every [`PERIOD`] by a thread, where the system has none of its own
+    /// for that and durability is periodic.
+    fn harden(&self) -> Result<()>;
+    /// Whether somebody has to call [`Store::harden`].
+    fn wants_hardening(&self) -> bool;
+    /// The value of a key.
+    fn get(&self, key: &[u8; KEY_BYTES]) -> Result<Option<Vec<u8>>>;
+    /// Rows, counted by reading all of them where the system lets one.
+    fn count(&self) -> Result<u64>;
+    /// Writes what is in memory to where it stays, and has begun what is to be merged.
+    fn flush(&self) -> Result<()>;
+    /// Whether background work is known to go on. A system that cannot say answers no; whoever asks also looks at the bytes
+    /// that are written.
+    fn is_busy(&self) -> Result<bool>;
+    /// Bytes of log that recovery would read.
+    fn log_bytes(&self) -> Result<u64>;
+    /// How it is now.
+    fn gauges(&self) -> Result<Vec<Gauge>>;
+    /// What else is to be known about it: its back end for files, how commits are grouped.
+    fn note(&self) -> Result<String>;
+}
+
+/// Opens or makes a database.
+pub(crate) fn open(system: System, setup: &Setup) -> Result<Box<dyn Store>> {
+    std::fs::create_dir_all(&setup.dir)?;
+    Ok(match system {
+        System::Omendb => Box::new(omendb::Omen::open(setup)?),
+        #[cfg(feature = "rocksdb")]
+        System::Rocksdb => Box::new(rocksdb::Rocks::open(setup)?),
+        #[cfg(not(feature = "rocksdb"))]
+        System::Rocksdb => return Err("this was built without RocksDB".into()),
+        System::Fjall => Box::new(fjall::Fjall::open(setup)?),
+        System::Redb => Box::new(redb::Redb::open(setup)?),
+    })
+}
+
+/// Bytes of the files in a directory and below whose names end in `suffix`, as their lengths say.
+fn bytes_of(dir: &Path, suffix: &str) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        // A file may go while it is looked at.
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_dir() {
+            bytes += bytes_of(&entry.path(), suffix)?;
+        } else if entry.file_name().to_string_lossy().ends_with(suffix) {
+            bytes += meta.len();
+        }
+    }
+    Ok(bytes)
+}
