@@ -34,7 +34,10 @@ impl DB for Connection {
     fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Told> {
         let answer = ask(&self.session, sql).map_err(Told)?;
         if answer.names == ["tag"] {
-            return Ok(DBOutput::StatementComplete(0));
+            // A tag ends with the rows that it touched.
+            let tag = answer.rows.first().and_then(|row| row.first()).cloned().unwrap_or_default();
+            let count = tag.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);
+            return Ok(DBOutput::StatementComplete(count));
         }
         let shown = |cell: String| if cell.is_empty() { "(empty)".to_owned() } else { cell };
         let rows = answer.rows.into_iter().map(|row| row.into_iter().map(shown).collect()).collect();
@@ -74,5 +77,5 @@ macro_rules! files {
 
 files! {
     tables keys inserts updates_and_deletes types nulls arithmetic casts text_and_time aggregates joins subqueries windows
-    set_operations refused catalog
+    set_operations refused catalog delete_ranges
 }

@@ -124,6 +124,7 @@ fn with_retries(
     let mut attempt = 1;
     loop {
         let mut transacted = Transacted::begin(session, params, running.clone())?;
+        transacted.retries = attempt - 1;
         let outcome = work(&mut transacted);
         let retries_duplicates = transacted.retries_duplicates;
         let overtaken = |e: &SqlError| match e.engine_kind() {

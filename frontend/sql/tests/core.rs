@@ -743,6 +743,22 @@ mod sessions {
     }
 
     #[test]
+    fn many_rows_of_a_range_of_keys_are_deleted_at_once() {
+        let db = database();
+        let s = db.session();
+        run(&s, "CREATE TABLE t (a INT, b INT, v INT, PRIMARY KEY (a, b))");
+        run(&s, "INSERT INTO t SELECT g / 20000, g % 20000, g FROM generate_series(0, 59999) AS g");
+        let ranges = || db.engine().stats().unwrap().erased_ranges;
+        run(&s, "DELETE FROM t WHERE a = 0 AND b < 100");
+        run(&s, "DELETE FROM t WHERE a = 0 AND v >= 100");
+        assert_eq!(ranges(), 0, "few rows, and such as are known by more than their keys, go one by one");
+        run(&s, "DELETE FROM t WHERE a = 1 AND b BETWEEN 1000 AND 19000");
+        assert_eq!(ranges(), 1);
+        check(&s, "SELECT count(*), min(b), max(b) FROM t WHERE a = 1", "1999|0|19999");
+        check(&s, "SELECT count(*) FROM t", "21999");
+    }
+
+    #[test]
     fn a_query_that_nobody_reads_ends() {
         let s = session();
         let Ok(Outcome::Rows(mut rows)) = s.execute("SELECT g FROM generate_series(1, 100000000000) AS g") else {

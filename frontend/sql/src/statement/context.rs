@@ -54,13 +54,15 @@ pub(crate) struct Transacted {
     pub(crate) transaction: Transaction,
     /// Whether a key that another statement has put meanwhile is a reason to run this one again, not an error.
     pub(crate) retries_duplicates: bool,
+    /// How often the statement was overtaken by others and began again.
+    pub(crate) retries: u32,
 }
 
 impl Transacted {
     pub(crate) fn begin(session: &Arc<Inner>, params: &[ScalarValue], running: Arc<Running>) -> Result<Transacted> {
         let transaction = session.database.engine.begin()?;
         let context = Context::new(session, params, transaction.snapshot(), running)?;
-        Ok(Transacted { context, transaction, retries_duplicates: false })
+        Ok(Transacted { context, transaction, retries_duplicates: false, retries: 0 })
     }
 
     /// Makes what the statement wrote durable and visible.

@@ -13,7 +13,7 @@ use super::assign::{self, Writer};
 use super::context::{Context, TARGET_SCHEMA, Transacted, fold};
 use super::{ddl, insert, query, returning};
 use crate::error::{Result, SqlError, no_such_column, state};
-use crate::provider::{ROW_ID_COLUMN, SEQ_COLUMN};
+use crate::provider::{ROW_ID_COLUMN, SEQ_COLUMN, filter};
 use crate::session::{Done, Outcome};
 use crate::types::to_engine;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
@@ -26,11 +26,17 @@ use datafusion::sql::sqlparser::ast::{
     TableAlias, TableFactor, TableWithJoins, Update, UpdateTableFromKind,
 };
 use omendb_engine::column::value_at;
-use omendb_engine::db::{Expectation, WriteKind};
-use omendb_engine::key::KeySchema;
+use omendb_engine::db::{Expectation, ScanRequest, WriteKind};
+use omendb_engine::key::{KeyRange, KeySchema};
 use omendb_engine::types::{ColumnDef, ColumnId, ColumnType, Seq, TableDef};
 use std::collections::HashSet;
 use std::sync::Arc;
+
+/// Rows that a DELETE of whole ranges of keys has at least, to be one entry in the log: that sets the table's memtable aside.
+const RANGE_ROWS_MIN: u64 = 10_000;
+
+/// Ranges of one DELETE; with more, its rows go one by one.
+const RANGES_MAX: usize = 16;
 
 /// A target of UPDATE or DELETE, as it stands in the statement.
 struct Target {
@@ -204,6 +210,12 @@ fn delete_rows(t: &mut Transacted, target: &Target, batch: &RecordBatch) -> Resu
 /// Runs a DELETE.
 pub(crate) fn delete(t: &mut Transacted, delete: &Delete) -> Result<Outcome> {
     let (target, plan) = plan_delete(&t.context, delete)?;
+    // A range conflicts with rows that others put into it meanwhile; one by one, rows do not.
+    if t.retries == 0
+        && let Some(count) = delete_ranges(t, &target, &plan, delete)?
+    {
+        return Ok(Done::rows("DELETE", count));
+    }
     let mut changes = Changes::new(&target, delete.using.is_some())?;
     let mut returned = Vec::new();
     let mut count = 0_u64;
@@ -224,6 +236,49 @@ pub(crate) fn delete(t: &mut Transacted, delete: &Delete) -> Result<Outcome> {
             returning::rows(&t.context, &target.table, target.alias.as_deref(), items, &returned).map(Outcome::Rows)
         }
         None => Ok(Done::rows("DELETE", count)),
+    }
+}
+
+/// Deletes whole ranges of keys without reading their rows, where the statement asks for just that and the ranges hold many
+/// rows; gives how many, or `None` where rows are to be deleted one by one.
+fn delete_ranges(t: &mut Transacted, target: &Target, plan: &LogicalPlan, delete: &Delete) -> Result<Option<u64>> {
+    if delete.using.is_some() || delete.returning.is_some() {
+        return Ok(None);
+    }
+    let ranges = match &delete.selection {
+        None => vec![KeyRange::all()],
+        Some(_) => match scanned_ranges(&t.context.state.optimize(plan)?, &target.table)? {
+            Some(ranges) if (1..=RANGES_MAX).contains(&ranges.len()) => ranges,
+            _ => return Ok(None),
+        },
+    };
+    let request = ScanRequest { ranges: ranges.clone(), ..ScanRequest::default() };
+    let rows = t.context.snapshot.scan(&target.table, request).map_err(|e| t.context.engine_error(e))?;
+    let mut count = 0_u64;
+    for batch in rows {
+        t.context.running.check()?;
+        count += u64::try_from(batch.map_err(|e| t.context.engine_error(e))?.num_rows()).unwrap_or(0);
+    }
+    if count < RANGE_ROWS_MIN {
+        return Ok(None);
+    }
+    for range in &ranges {
+        t.transaction.delete_range(&target.table, range).map_err(|e| t.context.engine_error(e))?;
+    }
+    Ok(Some(count))
+}
+
+/// The ranges of keys whose rows a query gives, all of them and no others; `None` where it looks at more than keys.
+fn scanned_ranges(plan: &LogicalPlan, table: &TableDef) -> Result<Option<Vec<KeyRange>>> {
+    match plan {
+        LogicalPlan::Projection(projection) => scanned_ranges(&projection.input, table),
+        LogicalPlan::SubqueryAlias(alias) => scanned_ranges(&alias.input, table),
+        LogicalPlan::TableScan(scan) if scan.fetch.is_none() => {
+            let analysis = filter::analyze(table, &scan.filters.iter().collect::<Vec<_>>())?;
+            let exact = !analysis.is_empty && analysis.exact.iter().all(|exact| *exact);
+            Ok(exact.then_some(analysis.ranges))
+        }
+        _ => Ok(None),
     }
 }
 
