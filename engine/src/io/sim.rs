@@ -40,7 +40,11 @@ A campaign that tries every moment of one run lets [`SimDisk::observe`] show it 
 
 Several processes on one disk; sectors that are torn inside.
 */
-#![expect(clippy::disallowed_types, reason = "the simulator itself runs on real threads and locks")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the simulator itself runs on real threads and locks"
+)]
 
 mod disk;
 mod fault;
