@@ -56,14 +56,14 @@ pub(crate) fn entry(erased: &Erased) -> ErasedRange {
     ErasedRange { seq: erased.seq, range: erased.span.range() }
 }
 
-/// What cuts are in the manifest: the ranges that go, and those that come.
-pub(crate) fn edits(
-    storage: StorageId,
-    cuts: &[Cut],
-) -> (Vec<(StorageId, ErasedRange)>, Vec<(StorageId, ErasedRange)>) {
-    let gone = cuts.iter().map(|cut| (storage, entry(&cut.erased))).collect();
-    let left = cuts.iter().flat_map(|cut| &cut.left).map(|erased| (storage, entry(erased))).collect();
-    (gone, left)
+/// Cuts as the manifest has them: the ranges that go.
+pub(crate) fn gone(storage: StorageId, cuts: &[Cut]) -> Vec<(StorageId, ErasedRange)> {
+    cuts.iter().map(|cut| (storage, entry(&cut.erased))).collect()
+}
+
+/// The ranges that come in their place.
+pub(crate) fn left(storage: StorageId, cuts: &[Cut]) -> Vec<(StorageId, ErasedRange)> {
+    cuts.iter().flat_map(|cut| &cut.left).map(|erased| (storage, entry(erased))).collect()
 }
 
 /// Everything behind the active memtable, newest first, and the last level behind.

@@ -262,9 +262,13 @@ fn run(store: &Store, id: StorageId, job: Job) -> Result<()> {
                 return Ok(());
             }
             let cuts = erased::cut(tree, std::slice::from_ref(&run), false)?;
-            let (remove_erased, add_erased) = erased::edits(id, &cuts);
-            let move_runs = vec![(run.id(), LAST_LEVEL)];
-            store.edit(Edit { move_runs, remove_erased, add_erased, ..Edit::default() }, &[])?;
+            let edit = Edit {
+                move_runs: vec![(run.id(), LAST_LEVEL)],
+                remove_erased: erased::gone(id, &cuts),
+                add_erased: erased::left(id, &cuts),
+                ..Edit::default()
+            };
+            store.edit(edit, &[])?;
             let moved = run.moved(LAST_LEVEL, run.fixed_seq);
             store.replace_runs(id, &[run.id()], &[moved], true, &cuts);
         }
@@ -293,12 +297,11 @@ fn replace(
         return Ok(());
     }
     let old: Vec<_> = inputs.iter().map(|run| run.id()).collect();
-    let (remove_erased, add_erased) = erased::edits(id, cuts);
     let edit = Edit {
         add_runs: runs.iter().map(|run| (id, Store::entry(run))).collect(),
         remove_runs: old.clone(),
-        remove_erased,
-        add_erased,
+        remove_erased: erased::gone(id, cuts),
+        add_erased: erased::left(id, cuts),
         ..Edit::default()
     };
     store.publish_runs(runs.iter(), edit, &[])?;

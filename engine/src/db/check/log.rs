@@ -179,11 +179,11 @@ impl Rows {
         let record = record::decode(bytes)?;
         for operation in &record.operations {
             // Others are of tables that were dropped later, or the system's, which the catalog was read from.
-            if let Some((table, keys)) = self.tables.get(&operation.storage) {
-                if let What::Row(change) = &operation.what {
-                    let checked = check_row(table, keys, change);
-                    checked.map_err(|error| damage(&error, record.seq, &table.name))?;
-                }
+            if let Some((table, keys)) = self.tables.get(&operation.storage)
+                && let What::Row(change) = &operation.what
+            {
+                let checked = check_row(table, keys, change);
+                checked.map_err(|error| damage(&error, record.seq, &table.name))?;
             }
         }
         Ok(())
