@@ -426,7 +426,7 @@ fn files_of_a_newer_release_are_named_as_such() {
 
     files.insert(CURRENT.to_owned(), current);
     let header = &mut files.get_mut(&name).unwrap()[..64];
-    header[12] = 2;
+    header[12] = 3;
     let crc = crc32c::crc32c(&header[4..]);
     header[..4].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(Manifest::open(&disk_of(&files), dir()).unwrap_err().kind(), ErrorKind::NewerFormat);
