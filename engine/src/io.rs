@@ -289,6 +289,11 @@ pub trait File: Send + Sync + Debug {
     /// within `len` need neither space nor changes of metadata. What is there stays. Errors: `DiskFull`.
     fn allocate(&self, len: u64) -> Result<()>;
 
+    /// As [`File::allocate`], but the zeros need not be written: a first write there takes no space, and may change metadata.
+    fn reserve(&self, len: u64) -> Result<()> {
+        self.allocate(len)
+    }
+
     /// Whether it has no bytes.
     fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)

@@ -156,6 +156,8 @@ pub struct RunOptions {
     pub fixed_seq: Option<Seq>,
     /// Encoder threads beside the caller's own; 0 encodes in [`RunWriter::write`]. At most [`ENCODER_THREADS_MAX`].
     pub threads: usize,
+    /// The run will be merged before long: writing it fast counts for more than its size.
+    pub short_lived: bool,
     /// Rows of a slice, a power of two; `None` measures the first rows and aims at `SLICE_BYTES_TARGET`.
     pub slice_rows: Option<usize>,
 }
@@ -165,7 +167,14 @@ pub const ENCODER_THREADS_MAX: usize = 16;
 
 impl Default for RunOptions {
     fn default() -> Self {
-        RunOptions { layout: Layout::Column, index: IndexChoice::Auto, fixed_seq: None, threads: 0, slice_rows: None }
+        RunOptions {
+            layout: Layout::Column,
+            index: IndexChoice::Auto,
+            fixed_seq: None,
+            threads: 0,
+            short_lived: false,
+            slice_rows: None,
+        }
     }
 }
 

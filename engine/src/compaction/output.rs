@@ -123,6 +123,7 @@ impl Output {
             index: self.index,
             fixed_seq: shape.fixed_seq,
             threads: shape.threads,
+            short_lived: shape.level == 0 && shape.layout == Layout::Row,
             ..RunOptions::default()
         };
         RunWriter::create(&self.io, &self.dir, id, schema, options)

@@ -25,6 +25,7 @@ use crate::io::{EntryKind, IoRef, Lock};
 use crate::manifest::{self, Edit, Manifest};
 use crate::memory::Memory;
 use crate::run;
+use crate::txn::reserve::RESERVE_FILE;
 use crate::txn::store::{Limits, Parts, Store};
 use crate::wal::{self, ReadOnly, Wal, WalOptions};
 use std::path::Path;
@@ -57,6 +58,7 @@ enum Found {
 fn is_unfinished(name: &str) -> bool {
     name == LOCK_FILE
         || name == identity::FILE_UNFINISHED
+        || name == RESERVE_FILE
         || name.starts_with("CURRENT")
         || name.starts_with("manifest-")
 }
@@ -197,7 +199,7 @@ fn open_writer(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> 
     check_id(dir, id, manifest.database_id())?;
     let memory = memory(options);
     let output = output(io, dir, options, memory.cache(), &state);
-    let mut replay = Replay::new(&state);
+    let mut replay = Replay::new(&state, limits(options).memtable_bytes);
     let log_options = WalOptions { segment_bytes: options.log_segment_bytes, sync: options.sync };
     let mut take = |end, bytes: &[u8]| replay.take(end, bytes);
     let (log, _) = Wal::open(io, dir, id, log_options, log_known(&state), &mut take)?;
@@ -255,7 +257,7 @@ fn open_reader(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> 
 fn read(io: &IoRef, dir: &Path, options: &Options, id: [u8; 16], state: &manifest::State) -> Result<Arc<Store>> {
     let memory = memory(options);
     let output = output(io, dir, options, memory.cache(), state);
-    let mut replay = Replay::new(state);
+    let mut replay = Replay::new(state, limits(options).memtable_bytes);
     let mut take = |end, bytes: &[u8]| replay.take(end, bytes);
     match wal::open_read_only(io, dir, id, log_known(state), &mut take)? {
         ReadOnly::Complete(_) => {}

@@ -30,8 +30,10 @@ struct Tail {
     /// Numbers of commits that published runs and that records may lie before, ascending.
     boundaries: Vec<Seq>,
     flushed: Seq,
-    /// By how many boundaries lie before them.
-    mems: BTreeMap<usize, Arc<Mem>>,
+    /// By how many boundaries lie before them, and then by age: a full one is followed by another.
+    mems: BTreeMap<(usize, usize), Arc<Mem>>,
+    /// The number of the one among those behind the same boundaries that is being filled.
+    part: usize,
     last_commit: Seq,
 }
 
@@ -39,6 +41,7 @@ struct Tail {
 #[derive(Debug)]
 pub(crate) struct Replay {
     tails: BTreeMap<StorageId, Tail>,
+    memtable_bytes: usize,
     /// Where the next record begins.
     position: Lsn,
     pub(crate) last_seq: Seq,
@@ -55,7 +58,8 @@ fn boundaries(state: &StorageState) -> Vec<Seq> {
 }
 
 impl Replay {
-    pub(crate) fn new(state: &manifest::State) -> Replay {
+    /// Fills memtables of about `memtable_bytes`.
+    pub(crate) fn new(state: &manifest::State, memtable_bytes: usize) -> Replay {
         let tail = |state: &StorageState| Tail {
             boundaries: boundaries(state),
             flushed: state.flushed_seq,
@@ -68,7 +72,7 @@ impl Replay {
         };
         let newest = state.storages.values().filter_map(newest_of).max();
         let last_seq = state.last_seq.max(newest.unwrap_or(0));
-        Replay { tails, position: state.wal_released_to, last_seq, next_mem: 1 }
+        Replay { tails, memtable_bytes, position: state.wal_released_to, last_seq, next_mem: 1 }
     }
 
     /// Takes the record that ends at `end`.
@@ -83,13 +87,19 @@ impl Replay {
         self.last_seq = self.last_seq.max(record.seq);
         for operation in record.operations.into_iter().filter(|operation| wanted(operation.storage)) {
             let tail = self.tails.entry(operation.storage).or_default();
+            let begins = record.seq > tail.last_commit;
             tail.last_commit = tail.last_commit.max(record.seq);
             if record.seq <= tail.flushed {
                 continue;
             }
             let place = tail.boundaries.partition_point(|seq| *seq < record.seq);
+            // A commit's rows stay together, so that age stays the order of sources.
+            let full = |mem: &Arc<Mem>| mem.table.bytes() >= self.memtable_bytes;
+            if begins && tail.mems.get(&(place, tail.part)).is_some_and(full) {
+                tail.part += 1;
+            }
             let next_mem = &mut self.next_mem;
-            let mem = tail.mems.entry(place).or_insert_with(|| {
+            let mem = tail.mems.entry((place, tail.part)).or_insert_with(|| {
                 *next_mem += 1;
                 Mem::new(*next_mem)
             });
@@ -147,7 +157,8 @@ fn storage(table: &TableDef, state: &manifest::State, replay: &mut Replay, outpu
     let (last, upper): (Vec<_>, Vec<_>) = runs.iter().cloned().partition(|run| run.level == LAST_LEVEL);
     let mut mems = tail.mems;
     // Only records behind all boundaries are newer than all runs.
-    let active = mems.remove(&tail.boundaries.len()).unwrap_or_else(|| replay.fresh_mem());
+    let newest = mems.last_entry().filter(|entry| entry.key().0 == tail.boundaries.len());
+    let active = newest.map_or_else(|| replay.fresh_mem(), |entry| entry.remove());
     let mut sources: Vec<(Seq, Source)> = upper.into_iter().map(|run| (run.max_seq(), Source::Run(run))).collect();
     // Behind runs of the same number: a commit's rows are newer than its ranges.
     sources.extend(stored.erased.iter().map(|erased| {
@@ -161,6 +172,7 @@ fn storage(table: &TableDef, state: &manifest::State, replay: &mut Replay, outpu
         active,
         upper: sources.into_iter().map(|(_, source)| source).collect(),
         last: Vec::new(),
+        rewrites: 0,
     };
     tree.add_last(last);
     let next_row_id = match table.has_hidden_key() {

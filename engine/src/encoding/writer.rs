@@ -32,6 +32,8 @@ const NUMBERS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Encoder {
     ty: ColumnType,
+    /// Where bytes are worth more than time: tables of symbols are tried for text.
+    trains: bool,
     trainer: Trainer,
     entries_trainer: Trainer,
 }
@@ -48,7 +50,13 @@ pub fn encode(array: &dyn Array, rows: Range<usize>, ty: ColumnType, out: &mut V
 impl Encoder {
     /// An encoder for vectors of a column of type `ty`.
     pub fn new(ty: ColumnType) -> Self {
-        Encoder { ty, trainer: Trainer::default(), entries_trainer: Trainer::default() }
+        Encoder { ty, trains: true, trainer: Trainer::default(), entries_trainer: Trainer::default() }
+    }
+
+    /// An encoder for vectors that will soon be written again: text gets no tables of symbols, whose training takes far
+    /// longer than all the rest.
+    pub fn for_short_lived(ty: ColumnType) -> Self {
+        Encoder { trains: false, ..Encoder::new(ty) }
     }
 
     /// Appends rows `rows` of `array` to `out` as one vector, and says how they are laid out.
@@ -243,14 +251,18 @@ fn write_strings(values: &[&[u8]], encoder: &mut Encoder, out: &mut Vec<u8>) -> 
         .flatten();
     if let Some(distinct) = distinct.map(|distinct| distinct.sorted_by_key(get)) {
         let entries: Vec<&[u8]> = distinct.firsts.iter().map(|row| get(*row)).collect();
-        let entries = StringsPlan::of(&entries).or_with_symbols(&mut encoder.entries_trainer);
+        let mut entries = StringsPlan::of(&entries);
+        if encoder.trains {
+            entries = entries.or_with_symbols(&mut encoder.entries_trainer);
+        }
         if codes_bytes(&distinct) + entries.bytes() < plan.bytes() {
             write_codes(&distinct, out);
             entries.write(out);
             return Tag::Dictionary;
         }
     }
-    plan.or_with_symbols(&mut encoder.trainer).write(out);
+    let plan = if encoder.trains { plan.or_with_symbols(&mut encoder.trainer) } else { plan };
+    plan.write(out);
     Tag::Plain
 }
 

@@ -72,6 +72,13 @@ impl File for WholeBlocks {
         }
         self.file.allocate(len)
     }
+
+    fn reserve(&self, len: u64) -> Result<()> {
+        if !is_whole_blocks(len, 0) {
+            return Err(not_whole_blocks(self.path(), len));
+        }
+        self.file.reserve(len)
+    }
 }
 
 /// A write in flight.

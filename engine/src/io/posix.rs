@@ -194,6 +194,15 @@ impl File for PosixFile {
         self.file.set_len(len).map_err(|e| Error::io("set the length", &self.path, e))
     }
 
+    fn reserve(&self, len: u64) -> Result<()> {
+        let offset = self.len()?;
+        if offset < len {
+            reserve(&self.file, offset, len - offset).map_err(|e| Error::io("reserve", &self.path, e))?;
+            self.set_len(len)?;
+        }
+        Ok(())
+    }
+
     fn allocate(&self, len: u64) -> Result<()> {
         let mut offset = self.len()?;
         if offset >= len {

@@ -230,6 +230,13 @@ impl File for UringFile {
         }
         self.file.allocate(len)
     }
+
+    fn reserve(&self, len: u64) -> Result<()> {
+        if self.access != Access::Buffered && !is_whole_blocks(len, 0) {
+            return Err(not_whole_blocks(self.path(), len));
+        }
+        self.file.reserve(len)
+    }
 }
 
 impl UringFile {

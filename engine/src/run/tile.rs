@@ -27,6 +27,8 @@ pub(super) struct TilePlan {
     pub(super) columns: Vec<(ColumnType, bool)>,
     /// What a left-out SEQ stands for.
     pub(super) default_seq: Seq,
+    /// The rows will be merged before long: time is worth more than bytes.
+    pub(super) short_lived: bool,
 }
 
 impl TilePlan {
@@ -119,7 +121,11 @@ impl TileRows {
         for (place, (ty, in_key)) in plan.columns.iter().enumerate() {
             let array = joined(self.pieces.iter().map(|piece| piece.columns.get(place)))?;
             let leave_out = |part: &ArrayRef| !in_key && part.null_count() == part.len();
-            columns.push(encode_column(&array, *ty, &slices, leave_out)?);
+            let encoder = match plan.short_lived {
+                true => Encoder::for_short_lived(*ty),
+                false => Encoder::new(*ty),
+            };
+            columns.push(encode_column(&array, encoder, *ty, &slices, leave_out)?);
         }
         columns.push(self.encode_seqs(plan, &slices)?);
         columns.push(self.encode_kinds(&slices)?);
@@ -136,7 +142,7 @@ impl TileRows {
         let leave_out = |part: &ArrayRef| {
             part.as_primitive_opt::<Int64Type>().is_some_and(|seqs| seqs.values().iter().all(|seq| *seq == default))
         };
-        encode_column(&joined(arrays.iter().map(Some))?, SEQ_TYPE, slices, leave_out)
+        encode_column(&joined(arrays.iter().map(Some))?, Encoder::new(SEQ_TYPE), SEQ_TYPE, slices, leave_out)
     }
 
     fn encode_kinds(&self, slices: &[Range<usize>]) -> Result<EncodedColumn> {
@@ -146,7 +152,7 @@ impl TileRows {
         let fill = |piece: &Piece| -> ArrayRef { Arc::new(BooleanArray::from(vec![false; piece.rows])) };
         let arrays: Vec<_> = self.pieces.iter().map(|p| p.kinds.clone().unwrap_or_else(|| fill(p))).collect();
         let leave_out = |part: &ArrayRef| part.as_boolean_opt().is_some_and(|kinds| kinds.true_count() == 0);
-        encode_column(&joined(arrays.iter().map(Some))?, KIND_TYPE, slices, leave_out)
+        encode_column(&joined(arrays.iter().map(Some))?, Encoder::new(KIND_TYPE), KIND_TYPE, slices, leave_out)
     }
 }
 
@@ -163,12 +169,12 @@ fn joined<'a>(pieces: impl Iterator<Item = Option<&'a ArrayRef>>) -> Result<Arra
 
 fn encode_column(
     array: &ArrayRef,
+    mut encoder: Encoder,
     ty: ColumnType,
     slices: &[Range<usize>],
     leave_out: impl Fn(&ArrayRef) -> bool,
 ) -> Result<EncodedColumn> {
     let mut column = EncodedColumn::default();
-    let mut encoder = Encoder::new(ty);
     for rows in slices {
         let part = array.slice(rows.start, rows.len());
         column.stats.push(statistics::measure(&part, 0..part.len(), ty)?);

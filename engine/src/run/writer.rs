@@ -206,7 +206,8 @@ impl RunWriter {
             Layout::Row => 1,
             Layout::Column => tile_slices_for(slice_rows, raw),
         };
-        let plan = Arc::new(TilePlan { slice_rows, tile_slices, columns, default_seq });
+        let plan =
+            Arc::new(TilePlan { slice_rows, tile_slices, columns, default_seq, short_lived: self.options.short_lived });
         if self.options.threads > 0 {
             self.pool = Some(Pool::start(self.options.threads.min(ENCODER_THREADS_MAX), self.id, &plan)?);
         }

@@ -223,6 +223,8 @@ pub(crate) struct Tree {
     pub(crate) upper: Vec<Source>,
     /// The last level, by key.
     pub(crate) last: Vec<Arc<RunRef>>,
+    /// How often memtables were flushed and runs merged: what was deleted may be forgotten since.
+    pub(crate) rewrites: u64,
 }
 
 impl Tree {

@@ -213,7 +213,7 @@ impl Transaction {
 
     /// Checks expectations against everything there is, outside of the commit lock; gives the number up to which they
     /// hold.
-    fn precheck(&self, store: &Store) -> Result<Seq> {
+    fn precheck(&self, store: &Store) -> Result<(Seq, Arc<Trees>)> {
         let (since, trees) = {
             let commits = store.commits.lock();
             (commits.last_seq, store.view().trees)
@@ -224,7 +224,7 @@ impl Transaction {
                 writes.check_ranges(&storage.tree, self.base.seq())?;
             }
         }
-        Ok(since)
+        Ok((since, trees))
     }
 
     /// The part under the commit lock.
@@ -233,7 +233,7 @@ impl Transaction {
         store: &Store,
         mut record: RecordBuilder,
         deliveries: &[Delivery],
-        checked_to: Seq,
+        (checked_to, checked_trees): (Seq, Arc<Trees>),
     ) -> Result<(Seq, Lsn)> {
         let log = store.log()?;
         let mut commits = store.commits.lock();
@@ -241,9 +241,14 @@ impl Transaction {
         self.check_tables(&commits.catalog)?;
         let catalog = self.next_catalog(&commits.catalog)?;
         let mut trees = store.view().trees;
-        for (storage, writes) in &self.writes {
-            if let Some(storage) = trees.get(storage) {
-                writes.check_since(&storage.tree, checked_to)?;
+        for (id, writes) in &self.writes {
+            if let Some(storage) = trees.get(id) {
+                // What was deleted since and is forgotten already would look like no change.
+                let rewrites = |trees: &Trees| trees.get(id).map(|storage| storage.tree.rewrites);
+                match rewrites(&checked_trees) == Some(storage.tree.rewrites) {
+                    true => writes.check_since(&storage.tree, checked_to)?,
+                    false => writes.check_all(&storage.tree)?,
+                }
             }
         }
         let system = self.system_rows()?;

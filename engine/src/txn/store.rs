@@ -316,6 +316,7 @@ impl Store {
             active: self.fresh_mem(),
             upper: Vec::new(),
             last: Vec::new(),
+            rewrites: 0,
         };
         Ok(Storage { tree: Arc::new(tree), shared: Shared::new(1, 0) })
     }
@@ -505,8 +506,18 @@ impl Store {
         full.extend(trees.iter().filter(|(_, storage)| pins(&storage.tree.active)).map(|(id, _)| *id));
         let bytes: usize = trees.values().flat_map(|s| s.tree.mems()).map(|mem| mem.table.bytes()).sum();
         self.memory.note(MemoryUse::Memtables, bytes);
+        // What is being flushed already is not helped by small runs.
+        let quarter = self.limits.memtable_bytes / 4;
         if full.is_empty() && bytes > self.limits.memtables_bytes {
-            full.extend(trees.iter().max_by_key(|(_, s)| s.tree.active.table.bytes()).map(|(id, _)| *id));
+            let largest = trees.iter().max_by_key(|(_, s)| s.tree.active.table.bytes());
+            full.extend(largest.filter(|(_, s)| s.tree.active.table.bytes() >= quarter).map(|(id, _)| *id));
+        }
+        // Small ones that are older go along, or the log that these needed could not be released.
+        let begins = |id: &StorageId| trees.get(id).and_then(|s| s.tree.active.first_lsn());
+        if let Some(newest) = full.iter().filter_map(begins).max() {
+            let older = |mem: &Mem| mem.first_lsn().is_some_and(|lsn| lsn < newest) && mem.table.bytes() < quarter;
+            let along = trees.iter().filter(|(id, s)| older(&s.tree.active) && !full.contains(id));
+            full.extend(along.map(|(id, _)| *id).collect::<Vec<_>>());
         }
         if !full.is_empty() {
             self.rotate(&full);
@@ -567,6 +578,7 @@ impl Store {
     /// Puts a flushed memtable's runs in its place, and behind them its deleted ranges.
     pub(crate) fn replace_mem(&self, storage: StorageId, mem: &Arc<Mem>, runs: &[Arc<RunRef>], erased: &[Arc<Erased>]) {
         self.change_tree(storage, |tree| {
+            tree.rewrites += 1;
             let place = tree.upper.iter().position(|s| matches!(s, Source::Mem(other) if Arc::ptr_eq(other, mem)));
             if let Some(place) = place {
                 let ranges = erased.iter().cloned().map(Source::Erased);
@@ -585,6 +597,7 @@ impl Store {
         cuts: &[Cut],
     ) {
         self.change_tree(storage, |tree| {
+            tree.rewrites += 1;
             tree.upper = cut_ranges(&tree.upper, cuts);
             let is_old = |run: &Arc<RunRef>| old.contains(&run.id());
             let first = tree.upper.iter().position(|s| matches!(s, Source::Run(run) if is_old(run)));

@@ -1,8 +1,8 @@
 /*!
 Segment files from the writer's side: prepared, written, sealed.
 
-A segment is prepared before it is needed: created, filled with zeros to its full size, and synced together with its
-directory entry. From then on writing in it needs no space and changes no metadata, so a full disk shows itself when a
+A segment is prepared before it is needed: created, given its full size in zeros, and synced together with its
+directory entry. From then on writing in it needs no space, and changes no metadata where commits wait for it, so a full disk shows itself when a
 segment is prepared, when nothing is half-written yet, and never in the middle of a frame.
 
 The last block of a segment is kept for a frame without payload, so that there is always a place to say how far the log was
@@ -11,11 +11,11 @@ durable when it was closed, or came to rest.
 [`Active`] lays frames out and says where they go; who writes them, and when, is [`super::writer`]'s.
 */
 
-use super::Lsn;
 use super::frame::{
     BLOCK, BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, SegmentHeader, frame_bytes,
 };
 use super::record::length;
+use super::{Lsn, SyncMode};
 use crate::error::Result;
 use crate::io::{Buffer, File, IoRef, OpenMode};
 use std::path::{Path, PathBuf};
@@ -32,11 +32,17 @@ pub(super) struct Ready {
 
 impl Ready {
     /// Creates the file of segment `number` with `bytes` bytes, durably. What is left of a failure is removed.
-    pub(super) fn prepare(io: &IoRef, dir: &Path, number: u64, bytes: u64) -> Result<Ready> {
+    ///
+    /// Where every commit waits for its sync the zeros are written; else their space is only set aside, because a sync now and then
+    /// may well change metadata too.
+    pub(super) fn prepare(io: &IoRef, dir: &Path, number: u64, bytes: u64, sync: SyncMode) -> Result<Ready> {
         let path = dir.join(file_name(number));
         let prepare = || {
             let file = io.open_direct(&path, OpenMode::CreateNew)?;
-            file.allocate(bytes)?;
+            match sync {
+                SyncMode::Always => file.allocate(bytes)?,
+                SyncMode::Interval(_) | SyncMode::None => file.reserve(bytes)?,
+            }
             file.sync_all()?;
             if !mutant!(SkipSegmentDirSync) {
                 io.sync_dir(dir)?;

@@ -379,7 +379,7 @@ impl Wal {
         state.preparing = true;
         drop(state);
 
-        let prepare = |bytes: u64| Ready::prepare(&self.io, &self.dir, number, bytes);
+        let prepare = |bytes: u64| Ready::prepare(&self.io, &self.dir, number, bytes, self.options.sync);
         // On a disk that is nearly full, what is left will do.
         let least = need.saturating_add(3 * BLOCK).min(wanted);
         let result = prepare(wanted).or_else(|error| match error.kind() {

@@ -44,7 +44,7 @@ type Take<'a, T> = &'a mut dyn FnMut(&mut T, Lsn, &[u8]) -> Result<()>;
 impl Check<'_> {
     /// Gives the catalog, if it could be read; nothing at all where a writer has overtaken the check.
     pub(super) fn log_and_catalog(&mut self, id: &[u8; 16], state: &State) -> Option<Option<Catalog>> {
-        let begin = || (Replay::new(state), 0);
+        let begin = || (Replay::new(state, usize::MAX), 0);
         let mut take = |(replay, last_seq): &mut (Replay, Seq), end: Lsn, bytes: &[u8]| {
             in_order(bytes, last_seq)?;
             replay.take_of(end, bytes, |storage| storage.0 < FIRST_USER_ID)
