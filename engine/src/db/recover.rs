@@ -10,18 +10,20 @@ use crate::compaction::output::Output;
 use crate::error::{Error, Result};
 use crate::key::{KeyRange, KeySchema};
 use crate::manifest::{self, LoadRecord, StorageState};
+use crate::memtable::Kind;
 use crate::run::RunSchema;
 use crate::scan::plan::Span;
 use crate::scan::tree::{Erased, LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::scan::{Scan, ScanRequest};
 use crate::txn::catalog::{Catalog, CatalogLoader, SystemTables};
-use crate::txn::record::{self, What};
+use crate::txn::record::{self, RowChange, What};
 use crate::txn::snapshot::Snapshot;
 use crate::txn::store::{Shared, Storage, Trees, View};
 use crate::types::{ColumnId, Seq, StorageId, TableDef, Value};
 use crate::wal::Lsn;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The rows of one storage that the log has and no run.
@@ -37,11 +39,60 @@ struct Tail {
     last_commit: Seq,
 }
 
+/// Bytes of rows that are gathered and sorted before they are put into memtables: neighbours in a list of some hundred thousand
+/// are found in half the time where they come one after the other.
+const GATHER_BYTES: usize = 4 << 20;
+
+/// Rows on their way into memtables.
+#[derive(Debug, Default)]
+struct Gathered {
+    /// Their keys and rows.
+    bytes: Vec<u8>,
+    rows: Vec<GatheredRow>,
+}
+
+#[derive(Debug)]
+struct GatheredRow {
+    mem: Arc<Mem>,
+    seq: Seq,
+    kind: Kind,
+    key: Range<usize>,
+    row: Range<usize>,
+}
+
+impl Gathered {
+    fn push(&mut self, mem: &Arc<Mem>, seq: Seq, change: &RowChange<'_>) {
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(change.key);
+        let middle = self.bytes.len();
+        self.bytes.extend_from_slice(change.row);
+        let (key, row) = (begin..middle, middle..self.bytes.len());
+        self.rows.push(GatheredRow { mem: Arc::clone(mem), seq, kind: change.kind, key, row });
+    }
+
+    /// Puts the rows where they belong.
+    fn settle(&mut self) {
+        let bytes = &self.bytes;
+        let of = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or_default();
+        let place = |row: &GatheredRow| (row.mem.table.id(), row.key.clone());
+        self.rows.sort_by(|a, b| {
+            let ((a_mem, a_key), (b_mem, b_key)) = (place(a), place(b));
+            a_mem.cmp(&b_mem).then_with(|| of(&a_key).cmp(of(&b_key)))
+        });
+        for row in &self.rows {
+            row.mem.table.insert(of(&row.key), row.seq, row.kind, of(&row.row));
+        }
+        self.rows.clear();
+        self.bytes.clear();
+    }
+}
+
 /// Takes the records of the log.
 #[derive(Debug)]
 pub(crate) struct Replay {
     tails: BTreeMap<StorageId, Tail>,
     memtable_bytes: usize,
+    gathered: Gathered,
     /// Where the next record begins.
     position: Lsn,
     pub(crate) last_seq: Seq,
@@ -72,7 +123,14 @@ impl Replay {
         };
         let newest = state.storages.values().filter_map(newest_of).max();
         let last_seq = state.last_seq.max(newest.unwrap_or(0));
-        Replay { tails, memtable_bytes, position: state.wal_released_to, last_seq, next_mem: 1 }
+        Replay {
+            tails,
+            memtable_bytes,
+            gathered: Gathered::default(),
+            position: state.wal_released_to,
+            last_seq,
+            next_mem: 1,
+        }
     }
 
     /// Takes the record that ends at `end`.
@@ -105,9 +163,12 @@ impl Replay {
             });
             mem.needs(start);
             match &operation.what {
-                What::Row(change) => mem.table.insert(change.key, record.seq, change.kind, change.row),
+                What::Row(change) => self.gathered.push(mem, record.seq, change),
                 What::Erase(range) => mem.erase(Span::of(range), record.seq),
             }
+        }
+        if self.gathered.bytes.len() >= GATHER_BYTES {
+            self.gathered.settle();
         }
         Ok(())
     }
@@ -129,6 +190,7 @@ pub(crate) struct Recovered {
 
 /// Builds trees and catalog.
 pub(crate) fn recover(state: &manifest::State, mut replay: Replay, output: &Output) -> Result<Recovered> {
+    replay.gathered.settle();
     let system = SystemTables::new();
     let mut trees = Trees::new();
     for table in system.all() {
