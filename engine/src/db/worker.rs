@@ -98,8 +98,11 @@ fn rest_after(store: &Store, result: Result<()>) {
 fn tick(store: &Store) {
     let mut ticks = 0_u64;
     loop {
-        if ticks.is_multiple_of(RESERVE_TICKS) {
-            store.reserve.keep();
+        if ticks.is_multiple_of(RESERVE_TICKS)
+            && let Err(error) = store.reserve.keep()
+        {
+            store.poison(error);
+            return;
         }
         ticks += 1;
         {

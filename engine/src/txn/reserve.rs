@@ -6,6 +6,7 @@ both may want a new file. So a file of zeros stands by, `RESERVE`, which is remo
 again when there is room. Nothing depends on it: where it can't be made, the change is refused like any other.
 */
 
+use crate::error::{ErrorKind, Result};
 use crate::io::sync::Mutex;
 use crate::io::{EntryKind, IoRef, OpenMode};
 use std::path::{Path, PathBuf};
@@ -32,18 +33,24 @@ impl Reserve {
         Reserve { io: io.clone(), path, bytes, is_kept: Mutex::new(false) }
     }
 
-    /// Sets the space aside, if there is room and that was not done yet.
-    pub(crate) fn keep(&self) {
+    /// Sets the space aside, if there is room and that was not done yet. An error is that of a device which is not to be trusted
+    /// with more.
+    pub(crate) fn keep(&self) -> Result<()> {
         let mut is_kept = self.is_kept.lock();
         if *is_kept {
-            return;
+            return Ok(());
         }
-        let made = self.io.open(&self.path, OpenMode::Create).and_then(|file| file.allocate(self.bytes));
-        *is_kept = made.is_ok();
-        if made.is_err() {
-            // Best effort, as all of it.
-            let _ = self.io.remove_file(&self.path);
+        match self.io.open(&self.path, OpenMode::Create).and_then(|file| file.allocate(self.bytes)) {
+            Ok(()) => *is_kept = true,
+            Err(error) => {
+                // Best effort: what stays is written over the next time.
+                let _ = self.io.remove_file(&self.path);
+                if error.kind() != ErrorKind::DiskFull {
+                    return Err(error);
+                }
+            }
         }
+        Ok(())
     }
 
     /// Gives the space free; false where there was none.

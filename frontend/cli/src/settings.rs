@@ -22,10 +22,10 @@ pub struct DatabaseArgs {
     /// When a commit is acknowledged: "always" (on the device), "none", or a time such as "100ms"
     #[arg(long, env = "OMENDB_SYNC", value_name = "MODE", help_heading = "Database")]
     pub sync: Option<String>,
-    /// Memory for statements and loads, for example 1GiB
+    /// Memory for all of the database: cache, statements, loads, merges; for example 1GiB
     #[arg(long, env = "OMENDB_MEMORY", value_name = "SIZE", help_heading = "Database")]
     pub memory: Option<String>,
-    /// Memory for the cache of run blocks, for example 256MiB
+    /// Memory for the cache of run blocks at most, for example 256MiB
     #[arg(long, env = "OMENDB_CACHE", value_name = "SIZE", help_heading = "Database")]
     pub cache: Option<String>,
 }
