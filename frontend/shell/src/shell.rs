@@ -315,7 +315,15 @@ impl Shell {
             let result = write(&mut Quietly { out: &mut paged, ticker });
             let left = matches!(&result, Err(RenderError::Output(e)) if paged.is_left(e));
             paged.finish()?;
-            return if left { Ok(0) } else { result };
+            return match left {
+                // Ctrl-C goes to the pager too, and may end it before the statement says that it was stopped.
+                true if self.interrupt.happened() => Err(RenderError::Sql(SqlError::new(
+                    omendb_sql::error::state::QUERY_CANCELED,
+                    "canceling statement due to user request",
+                ))),
+                true => Ok(0),
+                false => result,
+            };
         }
         let mut out = output::stdout();
         let result = match is_terminal {

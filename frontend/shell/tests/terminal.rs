@@ -299,6 +299,22 @@ fn a_long_result_goes_to_the_pager_and_leaving_it_is_no_error() {
     assert_eq!(terminal.end(), 0);
 }
 
+/// Seen by hand: Ctrl-C ended the pager first, and the statement's end was taken for the user having left it.
+#[test]
+fn ctrl_c_that_ends_the_pager_too_is_told() {
+    let home = home();
+    let pager = ("OMENDB_PAGER", "head -3; exec cat > /dev/null");
+    let mut terminal = Terminal::open(home.path(), &["--format", "csv"], &[pager]);
+    terminal.prompt();
+    terminal.line("SELECT x FROM generate_series(1, 100000000000) AS t(x);");
+    terminal.wait_for("\r\n2\r\n");
+    terminal.send(CTRL_C);
+    terminal.wait_for("57014");
+    terminal.prompt();
+    terminal.send(CTRL_D);
+    assert_eq!(terminal.end(), 0);
+}
+
 #[test]
 fn a_table_on_a_terminal_is_cut_in_the_middle_and_fits() {
     let home = home();
