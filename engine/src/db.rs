@@ -16,6 +16,7 @@ mod worker;
 
 pub use crate::manifest::LoadRecord;
 pub use crate::scan::{Row, Scan, ScanMetrics, ScanRequest};
+pub use crate::txn::pace::DelayCause;
 pub use crate::txn::{Expectation, Ingest, IngestReport, OnConflict, Snapshot, Transaction, WriteKind};
 pub use crate::wal::SyncMode;
 pub use check::{CheckReport, Note, Problem, check_directory, check_directory_until};
@@ -60,7 +61,7 @@ pub struct Options {
     pub memory_bytes: usize,
     /// Bytes of one segment of the log.
     pub log_segment_bytes: u64,
-    /// Bytes of a run at which the next one is begun.
+    /// Bytes of a run at which the next one is begun. A merge takes about as much at a time.
     pub run_bytes: u64,
     /// Bytes of edits that gather in a manifest file before the next one is begun, unless the state is larger.
     pub manifest_bytes: u64,
@@ -89,7 +90,7 @@ impl Options {
             cache_bytes: memory_bytes / 2,
             memory_bytes,
             log_segment_bytes: 64 << 20,
-            run_bytes: 1 << 30,
+            run_bytes: 256 << 20,
             manifest_bytes: crate::manifest::EDITS_BYTES_MIN,
             index: IndexChoice::Auto,
             threads: io::thread::parallelism(),

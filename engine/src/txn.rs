@@ -9,6 +9,7 @@ them and makes everything durable and visible at once.
     incoming   batches as callers hand them in
     record     a commit as a record of the log
     gate       a table's write gate
+    pace       how fast writers may go while flushes, merges or the log have fallen behind
     sort       rows gathered and sorted
     stage      staged runs, held against the table
     commit     the two ways of a commit: through the log, and by publishing runs
@@ -30,6 +31,7 @@ mod commit;
 mod gate;
 mod incoming;
 pub(crate) mod ingest;
+pub(crate) mod pace;
 pub(crate) mod record;
 pub(crate) mod reserve;
 pub(crate) mod snapshot;

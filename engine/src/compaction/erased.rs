@@ -2,11 +2,16 @@
 What deleted ranges mean to merges, and when a range has done its work. All of this looks at keys and at the order of sources;
 it reads no rows.
 
-- A merge leaves out what ranges in front of its inputs hide ([`layers`]). Its output takes the place of its newest input, in
-  front of the ranges that lay between: of their keys it holds nothing older.
-- What goes into the last level comes to lie behind every range. So a range that is older than one of the inputs must end
-  where the input lies: [`cut`] says what is left of it. It may be cut where nothing older than the range lies outside of the
-  merge. Policies move a run to the last level only together with all older runs that it meets, which is the same condition.
+- A merge leaves out what ranges in front of its inputs hide ([`layers`]). What it writes into an upper level may take any
+  place behind rows newer than its own: of a range's keys it holds nothing older than the range.
+- What goes into the last level comes to lie behind every range. So a range that is older than an input must end where the
+  input has rows, before the input goes. It may end where nothing older lies behind it: among keys that were merged
+  with all that the last level had there, once no older upper run covers them ([`cut_for_step`]). An input goes after all older
+  ones among its keys, so the one comes no later than the other.
+- Until then the last level may have rows that are newer than a range in front of it; inputs in front of the range have them,
+  too. Another merge must not take them for deleted: ranges count only among the keys of a step's upper runs
+  ([`Step::merged`]), and of one run under a range only if it is older as a whole ([`sweep`]). A round that is given up leaves
+  its inputs, and the next one writes their rows again.
 - A run all of whose keys were deleted goes without being read, and a range behind which there is nothing, or which lies
   under newer ones, goes with it ([`sweep`]).
 - A range stays for as long as it covers parts of runs only: it costs readers little, and goes with the next merge of those
@@ -15,11 +20,11 @@ it reads no rows.
 A range in a memtable is no concern of merges: it comes to the tree when the memtable is flushed ([`of_mem`]).
 */
 
-use crate::compaction::policy::Job;
+use crate::compaction::policy::{Round, Step};
 use crate::error::{Error, Result};
 use crate::key::KeyRange;
 use crate::manifest::ErasedRange;
-use crate::scan::plan::{Span, outside};
+use crate::scan::plan::{Span, outside, union};
 use crate::scan::tree::{Erased, LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::scan::{Layer, split};
 use crate::types::{RunId, Seq, StorageId};
@@ -79,11 +84,22 @@ fn ids(inputs: &[Arc<RunRef>]) -> Vec<RunId> {
     inputs.iter().map(|run| run.id()).collect()
 }
 
-/// The inputs of a merge among the ranges of their tree, newest first.
-pub(crate) fn layers(tree: &Tree, inputs: &[Arc<RunRef>]) -> Vec<Layer> {
-    let ids = ids(inputs);
-    let belongs = |source: &Source| matches!(source, Source::Erased(_)) || is_input(source, &ids);
-    aged(tree).into_iter().filter(belongs).map(|source| Layer { source, at: Seq::MAX }).collect()
+/// Runs of a merge among the ranges of their tree, newest first; ranges as far as they lie `within`.
+pub(crate) fn layers(tree: &Tree, runs: &[Arc<RunRef>], within: &[Span]) -> Vec<Layer> {
+    let ids = ids(runs);
+    let mut layers = Vec::new();
+    let mut push = |source| layers.push(Layer { source, at: Seq::MAX });
+    for source in aged(tree) {
+        match &source {
+            Source::Erased(erased) => {
+                let parts = within.iter().map(|span| erased.span.intersect(span)).filter(|span| !span.is_empty());
+                parts.for_each(|span| push(Source::Erased(Arc::new(Erased { span, seq: erased.seq }))));
+            }
+            Source::Run(_) if is_input(&source, &ids) => push(source),
+            Source::Run(_) | Source::Mem(_) => {}
+        }
+    }
+    layers
 }
 
 /// Whether a source may have rows in `span`.
@@ -95,64 +111,91 @@ fn holds(source: &Source, span: &Span) -> bool {
     }
 }
 
-/// What becomes of ranges when `inputs` go into the last level. `applied`: the merge has left out what ranges in front of
-/// them hide; a run that is moved as it is keeps it.
+/// What becomes of ranges when a run goes to the last level as it is, where nothing is among its keys.
+///
+/// # Errors
+/// As for [`cut`].
+pub(crate) fn cut_for_move(tree: &Tree, run: &Arc<RunRef>) -> Result<Vec<Cut>> {
+    // What is hidden of it stays hidden.
+    let older = |erased: &Erased| erased.seq <= run.max_seq();
+    cut(tree, &[run.id()], &|erased| if older(erased) { vec![run.span()] } else { Vec::new() })
+}
+
+/// What becomes of ranges with a step into the last level; `round` as it was before.
+///
+/// # Errors
+/// As for [`cut`].
+pub(crate) fn cut_for_step(tree: &Tree, step: &Step, round: Option<&Round>) -> Result<Vec<Cut>> {
+    if step.level != LAST_LEVEL {
+        return Ok(Vec::new());
+    }
+    let now = step.merged();
+    let before = |seq| round.map(|round| round.merged_under(seq)).unwrap_or_default();
+    cut(tree, &ids(&step.gone), &|erased| union(now.iter().chain(before(erased.seq)).cloned()))
+}
+
+/// Ends ranges where no upper run has anything older, among keys where the last level has nothing older either: `clean` says
+/// where, for each range. `gone`: runs that leave the upper levels with this.
 ///
 /// # Errors
 /// `Internal` where a range would come to hide rows newer than it.
-pub(crate) fn cut(tree: &Tree, inputs: &[Arc<RunRef>], applied: bool) -> Result<Vec<Cut>> {
-    let sources = aged(tree);
-    let ids = ids(inputs);
+fn cut(tree: &Tree, gone: &[RunId], clean: &dyn Fn(&Erased) -> Vec<Span>) -> Result<Vec<Cut>> {
     let mut cuts = Vec::new();
-    for (place, source) in sources.iter().enumerate() {
+    for (place, source) in tree.upper.iter().enumerate() {
         let Source::Erased(erased) = source else { continue };
-        let older: Vec<&Source> = sources.iter().skip(place + 1).filter(|source| !is_input(source, &ids)).collect();
-        let mut gone: Vec<Span> = Vec::new();
-        for (at, input) in sources.iter().enumerate().filter(|(_, source)| is_input(source, &ids)) {
-            let Source::Run(run) = input else { continue };
-            let (newer, span) = (at < place, run.span());
-            let both = erased.span.intersect(&span);
-            if both.is_empty() || !(newer || applied) {
-                continue;
-            }
-            let alone = !older.iter().any(|source| holds(source, &both));
-            match alone {
-                true => gone.push(span),
-                false if newer => return Err(Error::internal("a merge would let a deleted range hide newer rows")),
-                false => {}
+        let mut clean: Vec<Span> = clean(erased).iter().map(|span| span.intersect(&erased.span)).collect();
+        clean.retain(|span| !span.is_empty());
+        let older = || tree.upper.iter().skip(place + 1).filter(|source| !is_input(source, gone));
+        let of_runs: Vec<Span> = older().filter_map(run_of).map(|run| run.span()).collect();
+        let mut ends = outside(clean.clone(), &of_runs);
+        ends.retain(|span| !older().any(|source| matches!(source, Source::Mem(_)) && holds(source, span)));
+        for newer in tree.upper.iter().take(place).filter(|source| is_input(source, gone)).filter_map(run_of) {
+            let its = clean.iter().map(|span| span.intersect(&newer.span())).filter(|span| !span.is_empty());
+            if !outside(its.collect(), &ends).is_empty() {
+                return Err(Error::internal("a merge would let a deleted range hide newer rows"));
             }
         }
-        if mutant!(ErasedRangeNotCut) {
+        if ends.is_empty() || mutant!(ErasedRangeNotCut) {
             continue;
         }
-        if !gone.is_empty() {
-            let mut left = outside(vec![erased.span.clone()], &gone);
-            // Behind which there is nothing.
-            left.retain(|span| older.iter().any(|source| holds(source, span)));
-            let left = left.into_iter().map(|span| Arc::new(Erased { span, seq: erased.seq })).collect();
-            cuts.push(Cut { erased: Arc::clone(erased), left });
-        }
+        let mut left = outside(vec![erased.span.clone()], &ends);
+        // Behind which there is nothing. What the last level has there stays, also where its runs are written again.
+        let below = |span: &Span| tree.last.iter().any(|run| run.span().overlaps(span));
+        left.retain(|span| below(span) || older().any(|source| holds(source, span)));
+        let left = left.into_iter().map(|span| Arc::new(Erased { span, seq: erased.seq })).collect();
+        cuts.push(Cut { erased: Arc::clone(erased), left });
     }
     Ok(cuts)
+}
+
+fn run_of(source: &Source) -> Option<&Arc<RunRef>> {
+    match source {
+        Source::Run(run) => Some(run),
+        Source::Mem(_) | Source::Erased(_) => None,
+    }
 }
 
 /// See the module.
 pub(crate) fn sweep(tree: &Tree) -> Sweep {
     let sources = aged(tree);
-    let mut newer: Vec<Span> = Vec::new();
+    let mut ranges: Vec<&Arc<Erased>> = Vec::new();
     let mut runs: Vec<Arc<RunRef>> = Vec::new();
     for source in &sources {
         match source {
-            Source::Erased(erased) => newer.push(erased.span.clone()),
-            Source::Run(run) if !newer.is_empty() && outside(vec![run.span()], &newer).is_empty() => {
-                runs.push(Arc::clone(run));
+            Source::Erased(erased) => ranges.push(erased),
+            Source::Run(run) => {
+                // The last level may have rows of a round under way that are newer than a range before it.
+                let newer = ranges.iter().filter(|erased| erased.seq > run.max_seq()).map(|erased| &erased.span);
+                if outside(vec![run.span()], newer).is_empty() {
+                    runs.push(Arc::clone(run));
+                }
             }
-            Source::Mem(_) | Source::Run(_) => {}
+            Source::Mem(_) => {}
         }
     }
     let gone = ids(&runs);
     let mut cuts = Vec::new();
-    newer.clear();
+    let mut newer: Vec<Span> = Vec::new();
     for (place, source) in sources.iter().enumerate() {
         let Source::Erased(erased) = source else { continue };
         let visible = outside(vec![erased.span.clone()], &newer);
@@ -165,28 +208,27 @@ pub(crate) fn sweep(tree: &Tree) -> Sweep {
     Sweep { runs, cuts }
 }
 
-/// Runs of the last level to write again, so that ranges end. `all`: every one that a range covers in part.
-pub(crate) fn rewrites(tree: &Tree, all: bool) -> Result<Vec<Job>> {
+/// Runs of the last level to write again, so that ranges end. `all`: every one that a range covers in part. No round may be
+/// under way.
+pub(crate) fn rewrites(tree: &Tree, all: bool) -> Result<Vec<Arc<RunRef>>> {
     let sources = aged(tree);
     let ranges = sources.iter().filter(|source| matches!(source, Source::Erased(_))).count();
-    let mut jobs: Vec<Job> = Vec::new();
-    let mut chosen: Vec<RunId> = Vec::new();
+    let mut chosen: Vec<Arc<RunRef>> = Vec::new();
     for (place, source) in sources.iter().enumerate() {
         let Source::Erased(erased) = source else { continue };
         for run in tree.last.iter().filter(|run| run.span().overlaps(&erased.span)) {
             let both = erased.span.intersect(&run.span());
             let other = |source: &Source| !is_input(source, &[run.id()]);
             let alone = !sources.iter().skip(place + 1).any(|source| other(source) && holds(source, &both));
-            if !alone || chosen.contains(&run.id()) {
+            if !alone || chosen.iter().any(|other| other.id() == run.id()) {
                 continue;
             }
             if all || ranges > RANGES_MAX || hides_much(run, &both.range())? {
-                chosen.push(run.id());
-                jobs.push(Job::Merge { inputs: vec![Arc::clone(run)], level: LAST_LEVEL });
+                chosen.push(Arc::clone(run));
             }
         }
     }
-    Ok(jobs)
+    Ok(chosen)
 }
 
 fn hides_much(run: &Arc<RunRef>, range: &KeyRange) -> Result<bool> {

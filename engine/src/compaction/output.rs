@@ -60,6 +60,11 @@ impl Output {
         self.next_run.load(Ordering::Acquire)
     }
 
+    /// Bytes of a run at which the next one is begun.
+    pub(crate) fn run_bytes(&self) -> u64 {
+        self.run_bytes_max
+    }
+
     /// Bytes of all runs written so far.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)

@@ -2,16 +2,19 @@
 Counts of a database, its tables and its runs, for planners and for people.
 */
 
+use crate::compaction::{erased, policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyRange;
 use crate::memory::MemoryUse;
 use crate::scan::plan::{Span, stretches};
 use crate::scan::tree::{RunRef, Tree};
 use crate::scan::{Layer, split};
-use crate::txn::store::Store;
-use crate::types::{Seq, TableDef};
+use crate::txn::pace::DelayCause;
+use crate::txn::store::{Storage, Store, Trees};
+use crate::types::{Seq, StorageId, TableDef};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Rows of memtables that are counted one by one.
 const COUNTED_MAX: usize = 100_000;
@@ -103,6 +106,48 @@ pub struct DbStats {
     pub bytes_ingested: u64,
     /// Bytes of all runs written since then.
     pub bytes_written: u64,
+    /// Bytes of the runs of upper levels: what deleted rows, old versions and the rows that replace them come to at most.
+    /// The rest of `run_bytes` is in last levels, where every row is there once.
+    pub upper_bytes: u64,
+    /// Bytes of runs that flushes wrote since the database was opened.
+    pub bytes_flushed: u64,
+    /// Bytes of runs that merges wrote since then.
+    pub bytes_merged: u64,
+    /// Bytes of records written to the log since then; headers and filling of its frames are not counted.
+    pub bytes_logged: u64,
+    /// Bytes of user data committed since then: keys and rows of commits that went through the log, and the runs that loads
+    /// and large transactions published.
+    pub bytes_committed: u64,
+    /// Bytes that merges must still read and write until every table is in good order, and full memtables to be flushed. 0
+    /// where nothing is due.
+    pub debt_bytes: u64,
+    /// What the last commit waited because flushes, merges or the log had fallen behind; zero once they have caught up.
+    pub delay: Duration,
+    /// What all commits since the database was opened have waited so.
+    pub delay_total: Duration,
+    /// Why commits are slowed down now, if they are.
+    pub delay_cause: DelayCause,
+}
+
+impl DbStats {
+    /// Bytes written to log and runs, by all who write, for each byte of user data since the database was opened; `None` before
+    /// there was any.
+    pub fn write_amplification(&self) -> Option<f64> {
+        let written = self.bytes_written.saturating_add(self.bytes_logged);
+        (self.bytes_committed > 0).then(|| ratio(written, self.bytes_committed))
+    }
+
+    /// Bytes of runs for each byte of their last levels: how much space versions and deleted rows that are not merged yet take
+    /// at most. `None` where last levels are empty.
+    pub fn space_amplification(&self) -> Option<f64> {
+        let last = self.run_bytes.saturating_sub(self.upper_bytes);
+        (last > 0).then(|| ratio(self.run_bytes, last))
+    }
+}
+
+/// Good to some fifteen digits.
+fn ratio(a: u64, b: u64) -> f64 {
+    a as f64 / b as f64
 }
 
 fn count(n: usize) -> u64 {
@@ -117,6 +162,10 @@ pub(super) fn database(store: &Store) -> DbStats {
     let view = store.view();
     let cache = store.memory.cache().stats();
     let trees = || view.trees.values().map(|storage| &storage.tree);
+    let upper = |tree: &Tree| tree.upper_runs().map(|run| run.bytes()).sum::<u64>();
+    let counted = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counters = &store.counters;
+    let (delay, delay_total) = store.pace.waits();
     DbStats {
         io: store.io.name(),
         io_notice: store.io.notice().map(str::to_owned),
@@ -133,11 +182,34 @@ pub(super) fn database(store: &Store) -> DbStats {
         cache_bytes: cache.bytes,
         cache_hits: cache.hits,
         cache_misses: cache.misses,
-        flushes: store.counters.flushes.load(Ordering::Relaxed),
-        compactions: store.counters.compactions.load(Ordering::Relaxed),
-        bytes_ingested: store.counters.bytes_ingested.load(Ordering::Relaxed),
+        flushes: counted(&counters.flushes),
+        compactions: counted(&counters.compactions),
+        bytes_ingested: counted(&counters.bytes_ingested),
         bytes_written: store.output.written(),
+        upper_bytes: trees().map(|tree| upper(tree)).sum(),
+        bytes_flushed: counted(&counters.bytes_flushed),
+        bytes_merged: counted(&counters.bytes_merged),
+        bytes_logged: store.logged(),
+        bytes_committed: counted(&counters.bytes_committed) + counted(&counters.bytes_published),
+        debt_bytes: debt(store, &view.trees),
+        delay,
+        delay_total,
+        delay_cause: store.pace.cause(),
     }
+}
+
+fn debt(store: &Store, trees: &Trees) -> u64 {
+    let rounds = store.rounds.lock().clone();
+    let of_merges = |(id, storage): (&StorageId, &Storage)| {
+        let rounds = rounds.get(id).map(Vec::as_slice).unwrap_or_default();
+        match policy::debt(&storage.tree, rounds) {
+            // Deleted ranges have their turn when nothing else is due. Who can't read a run's fences will hear of it elsewhere.
+            0 => erased::rewrites(&storage.tree, false).unwrap_or_default().iter().map(|run| run.bytes()).sum(),
+            debt => debt,
+        }
+    };
+    let immutables = trees.values().flat_map(|storage| storage.tree.immutables());
+    trees.iter().map(of_merges).sum::<u64>() + immutables.map(|mem| count(mem.table.bytes())).sum::<u64>()
 }
 
 fn tree_of(store: &Store, table: &TableDef) -> Result<Arc<Tree>> {

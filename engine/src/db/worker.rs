@@ -1,5 +1,7 @@
 /*!
-Background work: flushes, merges, and the log's own chores, each on a thread of its own.
+Background work: flushes, merges, and the log's own chores, each on a thread of its own: a flush never waits for a merge.
+
+Merges go step by step ([`policy`]); every step is published by itself, and between two of them the tables take turns.
 
 A failure poisons the store: the next write reports it. A full disk does not; the work is tried again when it is called
 for.
@@ -7,14 +9,16 @@ for.
 
 use crate::compaction;
 use crate::compaction::erased::{self, Cut};
-use crate::compaction::policy::{self, Job};
+use crate::compaction::policy::{self, Job, Round, Step};
+use crate::compaction::survey::Fences;
 use crate::error::{ErrorKind, Result};
 use crate::io::thread::{self, JoinHandle};
 use crate::manifest::Edit;
 use crate::memory::MemoryUse;
 use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::txn::store::{Calls, Storage, Store};
-use crate::types::StorageId;
+use crate::types::{RunId, StorageId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,6 +35,14 @@ const FULL_DISK_REST: Duration = Duration::from_secs(1);
 /// What a merge takes: batches and chunks on the way out, and a batch of each run on the way in.
 const MERGE_BYTES: usize = 8 << 20;
 const MERGE_INPUT_BYTES: usize = 2 << 20;
+
+/// How long a run may stay in an upper level while the database is open, and how long one that was there at the opening may:
+/// deleted rows and old versions are gone from the files after that.
+const RUN_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+const FOUND_RUN_AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// How often there is a look round, where nobody calls.
+const REST_MAX: Duration = Duration::from_secs(600);
 
 /// What a thread does until it is stopped.
 type Task = fn(&Store);
@@ -69,11 +81,12 @@ impl Workers {
     }
 }
 
-/// Waits for a call that was not heard yet; false when it is time to stop.
+/// Waits for a call that was not heard yet, or for a long rest to be over; false when it is time to stop.
 fn wait(store: &Store, heard: &mut u64, count: fn(&Calls) -> u64) -> bool {
     let mut calls = store.calls.lock();
-    while !calls.stop && count(&calls) == *heard {
-        calls = store.called.wait(calls);
+    let mut rested = false;
+    while !calls.stop && !rested && count(&calls) == *heard {
+        (calls, rested) = store.called.wait_timeout(calls, REST_MAX);
     }
     *heard = count(&calls);
     !calls.stop
@@ -137,10 +150,35 @@ fn flush_when_called(store: &Store) {
 
 fn merge_when_called(store: &Store) {
     let mut heard = 0;
+    let mut ages = Ages::default();
+    ages.look(store, FOUND_RUN_AGE_MAX);
     while wait(store, &mut heard, |calls| calls.compact) {
+        ages.look(store, RUN_AGE_MAX);
         if !store.is_poisoned() {
-            rest_after(store, merge_due(store));
+            rest_after(store, merge_due(store, &ages));
         }
+    }
+}
+
+/// When upper runs will be old, by the monotonic clock.
+#[derive(Debug, Default)]
+struct Ages {
+    now: u64,
+    old_at: BTreeMap<RunId, u64>,
+}
+
+impl Ages {
+    /// Runs that are new here will be old in `left`.
+    fn look(&mut self, store: &Store, left: Duration) {
+        self.now = store.io.monotonic_nanos();
+        let old_at = self.now.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
+        let trees = store.view().trees;
+        let runs = trees.values().flat_map(|storage| storage.tree.upper_runs()).map(|run| run.id());
+        self.old_at = runs.map(|id| (id, self.old_at.get(&id).copied().unwrap_or(old_at))).collect();
+    }
+
+    fn is_old(&self, run: &RunRef) -> bool {
+        self.old_at.get(&run.id()).is_some_and(|at| *at <= self.now)
     }
 }
 
@@ -200,97 +238,148 @@ fn flush(store: &Store, id: StorageId, storage: &Storage, mem: &Arc<Mem>) -> Res
     };
     store.publish_runs(runs.iter(), edit, &[(id, Arc::clone(&storage.shared))])?;
     store.replace_mem(id, mem, &runs, &ranges);
+    store.counters.bytes_flushed.fetch_add(runs.iter().map(|run| run.bytes()).sum(), Ordering::Relaxed);
     store.counters.flushes.fetch_add(1, Ordering::Relaxed);
     store.log()?.release_before(released).map_err(|error| store.poison(error))
 }
 
-/// Does what the policy asks for, until it asks for nothing.
-fn merge_due(store: &Store) -> Result<()> {
-    let storages: Vec<StorageId> = store.view().trees.keys().copied().collect();
-    for id in storages {
-        loop {
+/// Does what the policy asks for, until it asks for nothing: a step of each storage in turn.
+fn merge_due(store: &Store, ages: &Ages) -> Result<()> {
+    loop {
+        let storages: Vec<StorageId> = store.view().trees.keys().copied().collect();
+        store.rounds.lock().retain(|id, _| storages.contains(id));
+        let mut idle = true;
+        for id in storages {
+            if is_stopping(store) {
+                return Ok(());
+            }
             let _one = store.compacting.lock();
-            let Some(storage) = store.view().trees.get(&id).cloned() else { break };
-            sweep(store, id, &storage.tree)?;
-            let Some(storage) = store.view().trees.get(&id).cloned() else { break };
-            let mut jobs = policy::pick(&storage.tree);
-            if jobs.is_empty() {
-                jobs = erased::rewrites(&storage.tree, false)?;
-            }
-            if jobs.is_empty() || is_stopping(store) {
-                break;
-            }
-            for job in jobs {
-                run(store, id, job)?;
-            }
+            idle &= !merge_some(store, id, ages)?;
+        }
+        if idle {
+            return Ok(());
         }
     }
-    Ok(())
+}
+
+/// Drops what deleted ranges hide whole, begins what is due, and does one step of what is most urgent; false where there is
+/// nothing to do. Under the lock of merges.
+fn merge_some(store: &Store, id: StorageId, ages: &Ages) -> Result<bool> {
+    let Some(storage) = swept(store, id)? else { return Ok(false) };
+    let mut rounds = store.rounds.lock().get(&id).cloned().unwrap_or_default();
+    rounds.iter_mut().for_each(|round| round.keep_those_in(&storage.tree));
+    rounds.retain(|round| !round.is_done());
+    match policy::due(&storage.tree, &rounds, &|run| ages.is_old(run)) {
+        Some(Job::Move(run)) => return move_down(store, id, &run).map(|()| true),
+        Some(Job::Merge(round)) => rounds.push(round),
+        None => {}
+    }
+    let did_something = match rounds.iter_mut().min_by_key(|round| round.source()) {
+        Some(urgent) => step(store, id, urgent).map(|()| true)?,
+        None => rewrite_one(store, id, &storage.tree, false)?,
+    };
+    rounds.retain(|round| !round.is_done());
+    let mut all = store.rounds.lock();
+    match rounds.is_empty() {
+        true => all.remove(&id),
+        false => all.insert(id, rounds),
+    };
+    Ok(did_something)
 }
 
 /// Forces a storage into its last level.
 pub(super) fn merge_all(store: &Store, id: StorageId) -> Result<()> {
     let _one = store.compacting.lock();
-    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
-    sweep(store, id, &storage.tree)?;
-    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
+    store.rounds.lock().remove(&id);
+    let Some(storage) = swept(store, id)? else { return Ok(()) };
     for job in policy::all(&storage.tree) {
-        run(store, id, job)?;
+        match job {
+            Job::Move(run) => move_down(store, id, &run)?,
+            Job::Merge(mut round) => {
+                while !round.is_done() {
+                    step(store, id, &mut round)?;
+                }
+            }
+        }
     }
     // What deleted ranges hide of runs that met nothing else.
-    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
-    for job in erased::rewrites(&storage.tree, true)? {
-        run(store, id, job)?;
+    while let Some(storage) = store.view().trees.get(&id).cloned() {
+        if !rewrite_one(store, id, &storage.tree, true)? {
+            break;
+        }
     }
     Ok(())
 }
 
-/// Drops what deleted ranges hide whole, and ranges that hide nothing any more.
-fn sweep(store: &Store, id: StorageId, tree: &Tree) -> Result<()> {
-    let sweep = erased::sweep(tree);
-    match sweep.is_empty() {
-        true => Ok(()),
-        false => replace(store, id, &sweep.runs, &[], LAST_LEVEL, &sweep.cuts),
+/// The storage without what deleted ranges hide whole, and without ranges that hide nothing any more.
+fn swept(store: &Store, id: StorageId) -> Result<Option<Storage>> {
+    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(None) };
+    let sweep = erased::sweep(&storage.tree);
+    if sweep.is_empty() {
+        return Ok(Some(storage));
     }
+    replace(store, id, &sweep.runs, &[], LAST_LEVEL, &sweep.cuts)?;
+    Ok(store.view().trees.get(&id).cloned())
 }
 
-/// Does a job on the tree as it is now; nobody else merges meanwhile.
-fn run(store: &Store, id: StorageId, job: Job) -> Result<()> {
+/// Writes a run of the last level again of which deleted ranges hide much, if there is one. While no round is under way.
+fn rewrite_one(store: &Store, id: StorageId, tree: &Tree, all: bool) -> Result<bool> {
+    let Some(run) = erased::rewrites(tree, all)?.into_iter().next() else { return Ok(false) };
+    let step = Step::rewrite(&run);
+    merge(store, id, tree, &step, &erased::cut_for_step(tree, &step, None)?)?;
+    Ok(true)
+}
+
+/// Puts a run into the last level as it is.
+fn move_down(store: &Store, id: StorageId, run: &Arc<RunRef>) -> Result<()> {
+    let _alone = store.maintenance.lock();
     let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
+    let cuts = erased::cut_for_move(&storage.tree, run)?;
+    let edit = Edit {
+        move_runs: vec![(run.id(), LAST_LEVEL)],
+        remove_erased: erased::gone(id, &cuts),
+        add_erased: erased::left(id, &cuts),
+        ..Edit::default()
+    };
+    store.edit(edit, &[])?;
+    let moved = run.moved(LAST_LEVEL, run.fixed_seq);
+    store.replace_runs(id, &[run.id()], &[moved], true, &cuts);
+    Ok(())
+}
+
+/// Does a round's next step, on the tree as it is now.
+fn step(store: &Store, id: StorageId, round: &mut Round) -> Result<()> {
+    let Some(storage) = store.view().trees.get(&id).cloned() else {
+        round.give_up();
+        return Ok(());
+    };
     let tree = &storage.tree;
-    match job {
-        Job::Move(run) => {
-            let _alone = store.maintenance.lock();
-            if !store.view().trees.contains_key(&id) {
-                return Ok(());
-            }
-            let cuts = erased::cut(tree, std::slice::from_ref(&run), false)?;
-            let edit = Edit {
-                move_runs: vec![(run.id(), LAST_LEVEL)],
-                remove_erased: erased::gone(id, &cuts),
-                add_erased: erased::left(id, &cuts),
-                ..Edit::default()
-            };
-            store.edit(edit, &[])?;
-            let moved = run.moved(LAST_LEVEL, run.fixed_seq);
-            store.replace_runs(id, &[run.id()], &[moved], true, &cuts);
-        }
-        Job::Merge { inputs, level } => {
-            let wanted = MERGE_BYTES.saturating_add(inputs.len().saturating_mul(MERGE_INPUT_BYTES));
-            let _memory = store.memory.reserve_up_to(MemoryUse::Merges, wanted, wanted);
-            let cuts = if level == LAST_LEVEL { erased::cut(tree, &inputs, true)? } else { Vec::new() };
-            let runs = compaction::merge(&store.output, tree, &inputs, level)?;
-            replace(store, id, &inputs, &runs, level, &cuts)?;
-            store.counters.compactions.fetch_add(1, Ordering::Relaxed);
-        }
+    let step = round.step(tree, &Fences, store.output.run_bytes())?;
+    let cuts = erased::cut_for_step(tree, &step, Some(round))?;
+    if !step.upper.is_empty() {
+        merge(store, id, tree, &step, &cuts)?;
+    } else if !step.gone.is_empty() {
+        replace(store, id, &step.gone, &[], step.level, &cuts)?;
     }
+    round.advance(&step);
+    Ok(())
+}
+
+fn merge(store: &Store, id: StorageId, tree: &Tree, step: &Step, cuts: &[Cut]) -> Result<()> {
+    let inputs = step.upper.len() + step.last.len();
+    let wanted = MERGE_BYTES.saturating_add(inputs.saturating_mul(MERGE_INPUT_BYTES));
+    let _memory = store.memory.reserve_up_to(MemoryUse::Merges, wanted, wanted);
+    let runs = compaction::merge(&store.output, tree, step)?;
+    replace(store, id, &step.gone, &runs, step.level, cuts)?;
+    store.counters.bytes_merged.fetch_add(runs.iter().map(|run| run.bytes()).sum(), Ordering::Relaxed);
+    store.counters.compactions.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
 fn replace(
     store: &Store,
     id: StorageId,
-    inputs: &[Arc<RunRef>],
+    gone: &[Arc<RunRef>],
     runs: &[Arc<RunRef>],
     level: u8,
     cuts: &[Cut],
@@ -299,7 +388,7 @@ fn replace(
     if !store.view().trees.contains_key(&id) {
         return Ok(());
     }
-    let old: Vec<_> = inputs.iter().map(|run| run.id()).collect();
+    let old: Vec<_> = gone.iter().map(|run| run.id()).collect();
     let edit = Edit {
         add_runs: runs.iter().map(|run| (id, Store::entry(run))).collect(),
         remove_runs: old.clone(),
@@ -309,6 +398,6 @@ fn replace(
     };
     store.publish_runs(runs.iter(), edit, &[])?;
     store.replace_runs(id, &old, runs, level == LAST_LEVEL, cuts);
-    inputs.iter().for_each(|run| run.doom());
+    gone.iter().for_each(|run| run.doom());
     Ok(())
 }

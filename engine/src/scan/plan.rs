@@ -118,6 +118,20 @@ pub(crate) fn outside<'a>(spans: Vec<Span>, others: impl IntoIterator<Item = &'a
     others.into_iter().fold(spans, |left, other| left.iter().flat_map(|span| span.without(other)).collect())
 }
 
+/// The keys of all `spans`, in order, with as few spans as there can be.
+pub(crate) fn union(spans: impl IntoIterator<Item = Span>) -> Vec<Span> {
+    let mut sorted: Vec<Span> = spans.into_iter().collect();
+    sorted.sort_by(|a, b| a.from.cmp(&b.from));
+    let mut out: Vec<Span> = Vec::new();
+    for span in sorted {
+        match out.last_mut() {
+            Some(last) if span.from <= last.to => last.to = last.to.clone().max(span.to),
+            _ => out.push(span),
+        }
+    }
+    out
+}
+
 /// Keys that the same sources cover from end to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stretch {
@@ -215,6 +229,18 @@ mod tests {
                 assert_eq!(whole.contains(&[key]), whole.range().contains(&[key]), "key {key}");
             }
         }
+    }
+
+    #[test]
+    fn spans_that_touch_are_one() {
+        let after = Span { from: Edge::At((&[9][..]).into(), true), to: Edge::At((&[12][..]).into(), false) };
+        let spans = [closed(20, 30), after, closed(5, 9), closed(6, 7), closed(25, 40), closed(13, 14)];
+        let all = union(spans.clone());
+        for key in 0..=255 {
+            let want = spans.iter().any(|span| span.contains(&[key]));
+            assert_eq!(all.iter().filter(|span| span.contains(&[key])).count(), usize::from(want), "key {key}");
+        }
+        assert_eq!(all.len(), 3);
     }
 
     #[test]

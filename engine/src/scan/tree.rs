@@ -2,8 +2,8 @@
 A table's rows at one moment: its memtables and runs, newest first. A tree never changes; a new one takes its place. Who
 holds one, reads on from what it names, and a run's file goes when the last tree that names it is gone.
 
-Age decides which version of a key counts: [`Tree::sources`] stand newest first, and no source holds a version older than
-one of the same key in a source behind it. So a reader needs no sequence number but within a memtable. A run holds only
+Age decides which version of a key counts: [`Tree::sources`] stand newest first, and of the sources that hold a key the first
+one has the newest version. So a reader needs no sequence number but within a memtable. A run holds only
 what was visible when it was published, and of each key only the newest.
 
 The runs of the last level are disjoint and sorted by key.

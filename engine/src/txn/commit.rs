@@ -30,6 +30,7 @@ use crate::types::{Seq, StorageId, TableDef};
 use crate::wal::Lsn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The newest version of `key` that is newer than `since`; runs that have nothing so new are not asked.
 fn newest_since(tree: &Tree, key: &[u8], since: Seq) -> Result<Option<Place>> {
@@ -181,7 +182,7 @@ impl Transaction {
     /// Through the log.
     pub(super) fn commit_record(&mut self) -> Result<Seq> {
         let store = Arc::clone(&self.store);
-        store.throttle();
+        store.throttle(self.writes.values().map(|writes| writes.mem.table.bytes()).sum());
         let mut record = RecordBuilder::new();
         let mut deliveries = Vec::new();
         let mut passes: Vec<Pass> = Vec::new();
@@ -284,6 +285,8 @@ impl Transaction {
             commits.catalog = Arc::clone(&catalog);
             store.await_catalog(seq, catalog);
         }
+        let bytes = deliveries.iter().flat_map(|delivery| &delivery.rows).map(|row| row.key().len() + row.row().len());
+        store.counters.bytes_committed.fetch_add(u64::try_from(bytes.sum::<usize>()).unwrap_or(0), Ordering::Relaxed);
         let written: Vec<StorageId> = deliveries.iter().map(|delivery| delivery.storage).collect();
         store.rotate_full(&commits, &written)?;
         Ok((seq, lsn))
@@ -311,8 +314,11 @@ impl Transaction {
         let edit = self.edit(&published, seq);
         store.publish_runs(published.iter().flat_map(|(_, runs)| runs), edit, &self.row_ids(&store, &published))?;
         commits.last_seq = seq;
+        let bytes = published.iter().flat_map(|(_, runs)| runs).map(|run| run.bytes()).sum();
+        store.counters.bytes_published.fetch_add(bytes, Ordering::Relaxed);
         let gone = self.publish(&store, &mut commits, published, catalog, seq);
         drop(commits);
+        store.measure();
         store.add_loads(&self.loads);
         store.call_flush();
         store.call_compact();

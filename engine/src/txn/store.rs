@@ -16,33 +16,38 @@ After a failed write or sync the store is poisoned: reads go on, writes are refu
 
 use crate::compaction::erased::Cut;
 use crate::compaction::output::Output;
+use crate::compaction::policy::{self, Round};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::IoRef;
 use crate::io::sync::{Condvar, Mutex};
+use crate::io::thread;
 use crate::manifest::{Edit, LoadRecord, Manifest, RunEntry};
 use crate::memory::{Memory, MemoryUse};
 use crate::run::RunSchema;
 use crate::scan::tree::{Erased, Mem, RunRef, Source, Tree};
 use crate::txn::catalog::{Catalog, SystemTables};
 use crate::txn::gate::Gate;
+use crate::txn::pace::{DelayCause, Pace, Pressure};
 use crate::txn::reserve::Reserve;
 use crate::types::{RunId, Seq, StorageId, TableDef};
 use crate::wal::{Lsn, Wal};
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Full memtables that wait for their flush; commits wait while there are more.
-const IMMUTABLES_MAX: usize = 4;
+/// Memtables that may fill up while others are flushed, where memory is not scarcer.
+const MEMTABLES_MAX: usize = 4;
 
 /// Deleted ranges of a memtable that is not set aside for it: every lookup asks each.
 const MEMTABLE_RANGES_MAX: usize = 32;
 
-/// How long a commit waits for a flush before it goes on regardless: it is slowed down, never stopped.
-const THROTTLE_MAX: Duration = Duration::from_secs(1);
+/// How long a commit waits for a flush, where memtables have outgrown their memory by half, before it goes on regardless:
+/// it is slowed down, never stopped.
+const FLUSH_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Sizes that the store keeps to.
 #[derive(Debug, Clone, Copy)]
@@ -145,6 +150,13 @@ pub(crate) struct Counters {
     pub(crate) flushes: AtomicU64,
     pub(crate) compactions: AtomicU64,
     pub(crate) bytes_ingested: AtomicU64,
+    /// Bytes of keys and rows of commits that went through the log.
+    pub(crate) bytes_committed: AtomicU64,
+    /// Bytes of runs that commits published.
+    pub(crate) bytes_published: AtomicU64,
+    /// Bytes of runs that flushes and merges wrote.
+    pub(crate) bytes_flushed: AtomicU64,
+    pub(crate) bytes_merged: AtomicU64,
 }
 
 /// Calls for background work.
@@ -189,8 +201,10 @@ pub(crate) struct Store {
     pub(crate) maintenance: Mutex<()>,
     /// Held by whoever flushes: memtables of a storage go in their order, and the log is released in order.
     pub(crate) flushing: Mutex<()>,
-    /// Held by whoever merges: two merges of one storage never choose the same runs.
+    /// Held by whoever merges, for one step: two merges of one storage never choose the same runs.
     pub(crate) compacting: Mutex<()>,
+    /// Merges under way. Changed by the holder of [`Store::compacting`] only; held for moments.
+    pub(crate) rounds: Mutex<BTreeMap<StorageId, Vec<Round>>>,
     state: Mutex<State>,
     pub(crate) commits: Mutex<Commits>,
     loads: Mutex<BTreeMap<StorageId, Vec<LoadRecord>>>,
@@ -203,11 +217,19 @@ pub(crate) struct Store {
     /// Told whenever a flush is done.
     flushed: Condvar,
     pub(crate) counters: Counters,
+    pub(crate) pace: Pace,
+    /// Held while the pace is measured, so that an older look never replaces a newer one.
+    measuring: Mutex<()>,
+    /// Whether memtables have outgrown their memory.
+    overfull: AtomicBool,
+    /// Where the log ended when the database was opened.
+    log_start: Lsn,
 }
 
 impl Store {
     pub(crate) fn new(parts: Parts) -> Arc<Store> {
         let commits = Commits { last_seq: parts.view.seq, catalog: Arc::clone(&parts.view.catalog) };
+        let log_start = parts.log.as_ref().map_or(0, Wal::appended);
         Arc::new(Store {
             reserve: Reserve::new(&parts.io, &parts.dir, parts.limits.log_segment_bytes),
             io: parts.io,
@@ -221,6 +243,7 @@ impl Store {
             maintenance: Mutex::new(()),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
+            rounds: Mutex::default(),
             state: Mutex::new(State { view: parts.view, catalogs: VecDeque::new() }),
             commits: Mutex::new(commits),
             loads: Mutex::new(parts.loads),
@@ -232,6 +255,10 @@ impl Store {
             called: Condvar::new(),
             flushed: Condvar::new(),
             counters: Counters::default(),
+            pace: Pace::default(),
+            measuring: Mutex::new(()),
+            overfull: AtomicBool::new(false),
+            log_start,
         })
     }
 
@@ -465,25 +492,57 @@ impl Store {
         self.flushed.notify_all();
     }
 
-    /// Waits a little where flushes do not keep up.
-    pub(crate) fn throttle(&self) {
-        let full = || {
-            let trees = self.view().trees;
-            trees.values().map(|storage| storage.tree.immutables().count()).sum::<usize>() > IMMUTABLES_MAX
-        };
-        if !full() {
+    /// Bytes of records that went into the log since the database was opened.
+    pub(crate) fn logged(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.appended().saturating_sub(self.log_start))
+    }
+
+    /// Makes a commit of about so many bytes wait where flushes, merges or the log have fallen behind.
+    pub(crate) fn throttle(&self, bytes: usize) {
+        if !self.pace.is_on() {
             return;
         }
+        let begin = self.io.monotonic_nanos();
+        if self.overfull.load(Ordering::Acquire) {
+            self.await_flush();
+        }
+        let now = self.io.monotonic_nanos();
+        let wait = self.pace.take(now, u64::try_from(bytes).unwrap_or(u64::MAX));
+        if !wait.is_zero() {
+            thread::sleep(wait);
+        }
+        self.pace.waited(Duration::from_nanos(now - begin) + wait);
+    }
+
+    fn await_flush(&self) {
         let mut calls = self.calls.lock();
         calls.flush += 1;
         self.called.notify_all();
-        while full() && !self.is_poisoned() {
+        while self.overfull.load(Ordering::Acquire) && !self.is_poisoned() {
             let timed_out;
-            (calls, timed_out) = self.flushed.wait_timeout(calls, THROTTLE_MAX);
+            (calls, timed_out) = self.flushed.wait_timeout(calls, FLUSH_WAIT_MAX);
             if timed_out {
                 return;
             }
         }
+    }
+
+    /// Measures anew how far flushes, merges and the log have fallen behind, after a tree has changed.
+    pub(crate) fn measure(&self) {
+        let _one = self.measuring.lock();
+        let trees = self.view().trees;
+        let wide = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let full = trees.values().flat_map(|s| s.tree.immutables()).map(|mem| wide(mem.table.bytes())).sum::<u64>();
+        let memtable = wide(self.limits.memtable_bytes);
+        let allowed = wide(self.limits.memtables_bytes).min(memtable.saturating_mul(wide(MEMTABLES_MAX)));
+        self.overfull.store(full > allowed + allowed / 2, Ordering::Release);
+        let needed = self.log.as_ref().map_or(0, Wal::retained_bytes);
+        let log = self.limits.log_bytes;
+        let pressure = Pressure::default()
+            .or(policy::share(full, allowed / 4, allowed), DelayCause::Flush)
+            .or(policy::share(needed, log.saturating_mul(2), log.saturating_mul(4)), DelayCause::LogSpace);
+        let of_merges = trees.values().map(|storage| policy::pressure(&storage.tree, memtable)).max();
+        self.pace.set(pressure.or(of_merges.unwrap_or(0), DelayCause::MergeDebt));
     }
 
     /// Sets full memtables aside, and those that pin too much log or memory. Under the commit lock.
@@ -532,6 +591,7 @@ impl Store {
             let fresh = self.fresh_mem();
             self.change_tree(*id, |tree| *tree = tree.rotated(fresh));
         }
+        self.measure();
     }
 
     pub(crate) fn loads(&self, storage: StorageId) -> Vec<LoadRecord> {
@@ -585,9 +645,11 @@ impl Store {
                 tree.upper.splice(place..=place, runs.iter().cloned().map(Source::Run).chain(ranges));
             }
         });
+        self.measure();
     }
 
-    /// Puts runs of one level in the place of others, and of deleted ranges what is left.
+    /// Takes runs out of a tree and puts others in, by age, and of deleted ranges what is left: the order is that which
+    /// recovery finds.
     pub(crate) fn replace_runs(
         &self,
         storage: StorageId,
@@ -600,16 +662,26 @@ impl Store {
             tree.rewrites += 1;
             tree.upper = cut_ranges(&tree.upper, cuts);
             let is_old = |run: &Arc<RunRef>| old.contains(&run.id());
-            let first = tree.upper.iter().position(|s| matches!(s, Source::Run(run) if is_old(run)));
             tree.upper.retain(|source| !matches!(source, Source::Run(run) if is_old(run)));
             tree.last.retain(|run| !is_old(run));
             if to_last {
                 tree.add_last(new.iter().cloned());
-            } else if let Some(first) = first {
-                tree.upper.splice(first..first, new.iter().cloned().map(Source::Run));
+            } else {
+                tree.upper.extend(new.iter().cloned().map(Source::Run));
+                sort_by_age(&mut tree.upper);
             }
         });
+        self.measure();
     }
+}
+
+/// Newest first, as recovery sorts them: runs before ranges of the same number, for a commit's rows are newer than its ranges.
+fn sort_by_age(sources: &mut [Source]) {
+    sources.sort_by_key(|source| match source {
+        Source::Mem(mem) => Reverse((mem.max_seq(), 2, RunId(0))),
+        Source::Run(run) => Reverse((run.max_seq(), 1, run.id())),
+        Source::Erased(erased) => Reverse((erased.seq, 0, RunId(0))),
+    });
 }
 
 /// The sources with what is left of the ranges that were cut.

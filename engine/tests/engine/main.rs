@@ -11,6 +11,7 @@ mod fixture;
 mod loads;
 mod model;
 mod opening;
+mod pace;
 mod ranges;
 mod recovery;
 mod space;
