@@ -319,9 +319,9 @@ impl Manifest {
 
     /// Removes all manifest files but the live one. Best effort: one that stays is ignored, and goes the next time.
     fn remove_others(&self, live: u64) {
-        for entry in self.io.list(&self.dir).unwrap_or_default() {
-            if file::number_of(&entry.name).is_some_and(|number| number != live) {
-                let _ = self.io.remove_file(&self.dir.join(&entry.name));
+        for name in self.io.names(&self.dir).unwrap_or_default() {
+            if file::number_of(&name).is_some_and(|number| number != live) {
+                let _ = self.io.remove_file(&self.dir.join(&name));
             }
         }
     }
@@ -350,7 +350,7 @@ pub(crate) fn is_file_name(name: &str) -> bool {
 
 /// One above the highest number that a manifest file has.
 fn next_number(io: &IoRef, dir: &Path) -> Result<u64> {
-    let highest = io.list(dir)?.iter().filter_map(|entry| file::number_of(&entry.name)).max();
+    let highest = io.names(dir)?.iter().filter_map(|name| file::number_of(name)).max();
     Ok(highest.map_or(1, |number| number.saturating_add(1)))
 }
 

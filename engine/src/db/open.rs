@@ -69,12 +69,11 @@ fn look(io: &IoRef, dir: &Path) -> Result<Found> {
         Some(EntryKind::Dir) => {}
         Some(_) => return Err(not_a_database(dir, "it is not a directory")),
     }
-    let entries = io.list(dir)?;
-    if entries.iter().any(|entry| entry.name == identity::FILE) {
+    if io.exists(&dir.join(identity::FILE))?.is_some() {
         return Ok(Found::Database);
     }
-    match entries.iter().find(|entry| !is_unfinished(&entry.name)) {
-        Some(other) => Err(not_a_database(dir, &format!("it holds other things, as {}", other.name))),
+    match io.names(dir)?.iter().find(|name| !is_unfinished(name)) {
+        Some(other) => Err(not_a_database(dir, &format!("it holds other things, as {other}"))),
         None => Ok(Found::Nothing),
     }
 }
@@ -214,13 +213,14 @@ fn open_writer(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> 
 
 /// Removes run files that the manifest does not name, and half-made files.
 fn remove_orphans(io: &IoRef, dir: &Path, state: &manifest::State) -> Result<()> {
-    for entry in io.list(dir)? {
-        let orphan = match run::parse_file_name(&entry.name) {
-            Some(id) => state.run(id).is_none(),
-            None => entry.name == identity::FILE_UNFINISHED,
+    for name in io.names(dir)? {
+        let orphan = match run::parse_file_name(&name) {
+            Some(id) => !state.has_run(id),
+            None => name == identity::FILE_UNFINISHED,
         };
-        if orphan && entry.kind == EntryKind::File {
-            io.remove_file(&dir.join(&entry.name))?;
+        let path = dir.join(&name);
+        if orphan && io.exists(&path)? == Some(EntryKind::File) {
+            io.remove_file(&path)?;
         }
     }
     Ok(())

@@ -127,6 +127,7 @@ fn directories_list_sorted_and_go_with_all_below(io: &IoRef, dir: &Path) {
     let entry = |name: &str, kind, len| DirEntry { name: name.to_owned(), kind, len };
     let expected = [entry("a", EntryKind::File, 0), entry("b", EntryKind::Dir, 0), entry("z", EntryKind::File, 3)];
     assert_eq!(io.list(dir).unwrap(), expected);
+    assert_eq!(io.names(dir).unwrap(), ["a", "b", "z"]);
     assert!(io.create_dir_all(&dir.join("a").join("x")).is_err());
     assert!(io.remove_file(&dir.join("b")).is_err());
     io.remove_dir_all(&dir.join("b")).unwrap();
@@ -135,7 +136,7 @@ fn directories_list_sorted_and_go_with_all_below(io: &IoRef, dir: &Path) {
     io.remove_file(&dir.join("z")).unwrap();
     assert!(io.remove_file(&dir.join("z")).is_err());
     assert_eq!(io.list(dir).unwrap().len(), 1);
-    assert!(io.list(&dir.join("b")).is_err());
+    assert!(io.list(&dir.join("b")).is_err() && io.names(&dir.join("b")).is_err());
     assert!(io.sync_dir(&dir.join("b")).is_err());
 }
 

@@ -101,6 +101,16 @@ impl Io for Posix {
         Ok(entries)
     }
 
+    fn names(&self, dir: &Path) -> Result<Vec<String>> {
+        let failed = |e| Error::io("list directory", dir, e);
+        let entries = fs::read_dir(dir).map_err(failed)?;
+        let name =
+            |entry: std::io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names = entries.map(name).collect::<std::io::Result<Vec<String>>>().map_err(failed)?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
     fn exists(&self, path: &Path) -> Result<Option<EntryKind>> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(kind_of(&metadata))),

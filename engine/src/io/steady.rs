@@ -50,6 +50,10 @@ impl Io for Steady {
         self.io.list(dir)
     }
 
+    fn names(&self, dir: &Path) -> Result<Vec<String>> {
+        self.io.names(dir)
+    }
+
     fn exists(&self, path: &Path) -> Result<Option<EntryKind>> {
         self.io.exists(path)
     }

@@ -130,6 +130,10 @@ impl Io for Uring {
         self.system.list(dir)
     }
 
+    fn names(&self, dir: &Path) -> Result<Vec<String>> {
+        self.system.names(dir)
+    }
+
     fn exists(&self, path: &Path) -> Result<Option<EntryKind>> {
         self.system.exists(path)
     }

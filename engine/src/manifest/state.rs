@@ -135,6 +135,11 @@ impl State {
         Some((storage, run))
     }
 
+    /// Whether a run with this id is in some tree.
+    pub fn has_run(&self, id: RunId) -> bool {
+        self.places.contains_key(&id)
+    }
+
     /// Ids of all runs, ascending.
     pub fn run_ids(&self) -> impl Iterator<Item = RunId> + '_ {
         self.places.keys().copied()
@@ -147,7 +152,6 @@ impl State {
     /// one which is not, names one twice, or sets a number back.
     pub fn apply(&mut self, edit: Edit) -> Result<()> {
         self.check(&edit)?;
-        let mut touched = BTreeSet::new();
         for id in &edit.remove_runs {
             self.remove(*id);
         }
@@ -162,15 +166,12 @@ impl State {
             }
         }
         for (storage, entry) in edit.add_runs {
-            touched.insert(storage);
             self.next_run_id = self.next_run_id.max(entry.meta.id.0.saturating_add(1));
             self.places.insert(entry.meta.id, storage);
-            self.storages.entry(storage).or_default().runs.push(entry);
-        }
-        for id in touched {
-            if let Some(storage) = self.storages.get_mut(&id) {
-                storage.runs.sort_by_key(|run| Reverse((run.max_seq(), run.meta.id)));
-            }
+            let runs = &mut self.storages.entry(storage).or_default().runs;
+            let age = |run: &RunEntry| Reverse((run.max_seq(), run.meta.id));
+            let place = runs.partition_point(|run| age(run) < age(&entry));
+            runs.insert(place, entry);
         }
         for (id, level) in edit.move_runs {
             self.set_level(id, level);

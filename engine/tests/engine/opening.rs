@@ -4,7 +4,7 @@ What a directory may be, and what opening says of it.
 
 use crate::support::*;
 use omendb_engine::ErrorKind;
-use omendb_engine::db::{Db, Expectation, Options, ScanRequest};
+use omendb_engine::db::{Db, Expectation, OnConflict, Options, ScanRequest};
 use std::path::Path;
 
 fn kind(options: Options) -> ErrorKind {
@@ -147,4 +147,74 @@ fn a_database_that_lost_its_identity_file_is_not_made_anew() {
     assert_eq!(listing(&path), before);
     std::fs::write(path.join("OMENDB"), identity).unwrap();
     assert_eq!(all(&Db::open(Options::dir(&path)).unwrap(), &t), ints(&[(1, 1)]));
+}
+
+fn load(db: &Db, tables: &[std::sync::Arc<omendb_engine::types::TableDef>], rows: &[(i64, i64)]) {
+    let mut txn = db.begin().unwrap();
+    for table in tables {
+        let columns = table.column_ids();
+        let mut ingest = txn.ingest(table, OnConflict::Error, 1 << 20).unwrap();
+        ingest.write(&columns, &batch(table, &columns, &ints(rows))).unwrap();
+        ingest.finish().unwrap();
+    }
+    txn.commit().unwrap();
+}
+
+fn is_run(name: &str) -> bool {
+    name.starts_with("run-")
+}
+
+#[test]
+fn opening_touches_no_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, aside) = (dir.path().join("db"), dir.path().join("aside"));
+    std::fs::create_dir(&aside).unwrap();
+    let options = Options { dir: Some(path.clone()), background: false, ..small() };
+    let db = Db::open(options.clone()).unwrap();
+    let t = create_kv(&db, "t");
+    for k in 0..20 {
+        load(&db, &[t.clone()], &[(k * 2, k), (k * 2 + 1, k)]);
+    }
+    db.close().unwrap();
+    let runs: Vec<_> = listing(&path).into_iter().filter(|(name, _)| is_run(name)).collect();
+    assert_eq!(runs.len(), 20);
+    let carry = |from: &Path, to: &Path| {
+        runs.iter().for_each(|(name, _)| std::fs::rename(from.join(name), to.join(name)).unwrap());
+    };
+    carry(&path, &aside);
+    let db = Db::open(options).unwrap();
+    assert_eq!((db.stats().unwrap().runs, db.table_stats(&t).unwrap().rows), (20, 40));
+    carry(&aside, &path);
+    assert_eq!(all(&db, &t).len(), 40);
+}
+
+/// How long it takes, which a test can't say: `cargo test -p omendb-engine --test engine -- --ignored --nocapture ten_thousand`,
+/// with the directory's file system chosen by TMPDIR.
+#[test]
+#[ignore = "a measurement"]
+fn how_long_a_database_of_ten_thousand_runs_takes_to_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let options = Options { background: false, ..Options::dir(&path) };
+    let db = Db::open(options.clone()).unwrap();
+    let tables: Vec<_> = (0..100).map(|number| create_kv(&db, &format!("t{number}"))).collect();
+    for round in 0..100 {
+        load(&db, &tables, &[(round * 2, round), (round * 2 + 1, round)]);
+    }
+    db.close().unwrap();
+    assert_eq!(listing(&path).into_iter().filter(|(name, _)| is_run(name)).count(), 10_000);
+    for _ in 0..5 {
+        let began = std::time::Instant::now();
+        let db = Db::open(options.clone()).unwrap();
+        let opened = began.elapsed();
+        assert_eq!(value_of(&db, &tables[7], 150), Some(75));
+        println!("opened in {opened:?}, first row after {:?}", began.elapsed());
+        db.close().unwrap();
+    }
+    for _ in 0..2 {
+        let began = std::time::Instant::now();
+        let reader = Db::open(Options { read_only: true, ..options.clone() }).unwrap();
+        println!("opened for reading only in {:?}", began.elapsed());
+        assert_eq!(value_of(&reader, &tables[7], 150), Some(75));
+    }
 }
