@@ -342,13 +342,17 @@ impl<'a> Choice<'a> {
         self.free().filter(|run| can_move(run)).find(alone)
     }
 
-    /// The runs of a level that are too many.
+    /// The runs of a level that are too many. They cover their keys without a gap: a load may put a run into a gap of the last
+    /// level while a step is being written, and the step's output must not reach over it.
     fn full(&self, level: u8) -> Option<Vec<&'a Arc<RunRef>>> {
         let runs: Vec<&Arc<RunRef>> = self.free().filter(|run| run.level == level).collect();
-        if level == 0 {
-            return (runs.len() >= LEVEL_RUNS_MAX).then_some(runs);
+        if level > 0 {
+            return clusters(runs).into_iter().find(|cluster| depth(cluster.iter().copied()) >= LEVEL_RUNS_MAX);
         }
-        clusters(runs).into_iter().find(|cluster| depth(cluster.iter().copied()) >= LEVEL_RUNS_MAX)
+        match runs.len() >= LEVEL_RUNS_MAX {
+            true => clusters(runs).into_iter().max_by_key(Vec::len),
+            false => None,
+        }
     }
 
     /// The round that such runs need.
