@@ -462,10 +462,12 @@ impl Round {
     pub(crate) fn step(&self, tree: &Tree, survey: &dyn Survey, run_bytes: u64) -> Result<Step> {
         let gathered = self.gather(tree, survey, run_bytes)?;
         let span = Span { from: gathered.from, to: gathered.to };
-        let gone = self.gone(&span.to).into_iter().chain(gathered.last.iter().cloned()).collect();
         let has_rows = |run: &&Arc<RunRef>| gathered.bytes > 0 && run.span().overlaps(&span);
-        let upper = self.inputs.iter().filter(has_rows).cloned().collect();
-        Ok(Step { span, upper, last: gathered.last, level: self.level, gone })
+        let upper: Vec<_> = self.inputs.iter().filter(has_rows).cloned().collect();
+        // A stretch may have been cut before the first row of all inputs: then the last level keeps what it has.
+        let last = if upper.is_empty() { Vec::new() } else { gathered.last };
+        let gone = self.gone(&span.to).into_iter().chain(last.iter().cloned()).collect();
+        Ok(Step { span, upper, last, level: self.level, gone })
     }
 
     /// Keys that were merged with all that the last level had there, without what a range of number `seq` hides. It was there

@@ -356,26 +356,33 @@ fn step(store: &Store, id: StorageId, round: &mut Round) -> Result<()> {
     let tree = &storage.tree;
     let step = round.step(tree, &Fences, store.output.run_bytes())?;
     let cuts = erased::cut_for_step(tree, &step, Some(round))?;
-    if !step.upper.is_empty() {
-        merge(store, id, tree, &step, &cuts)?;
-    } else if !step.gone.is_empty() {
-        replace(store, id, &step.gone, &[], step.level, &cuts)?;
+    let published = match (step.upper.is_empty(), step.gone.is_empty()) {
+        (false, _) => merge(store, id, tree, &step, &cuts)?,
+        (true, false) => replace(store, id, &step.gone, &[], step.level, &cuts)?,
+        (true, true) => true,
+    };
+    if published {
+        round.advance(&step);
     }
-    round.advance(&step);
     Ok(())
 }
 
-fn merge(store: &Store, id: StorageId, tree: &Tree, step: &Step, cuts: &[Cut]) -> Result<()> {
+/// As [`replace`].
+fn merge(store: &Store, id: StorageId, tree: &Tree, step: &Step, cuts: &[Cut]) -> Result<bool> {
     let inputs = step.upper.len() + step.last.len();
     let wanted = MERGE_BYTES.saturating_add(inputs.saturating_mul(MERGE_INPUT_BYTES));
     let _memory = store.memory.reserve_up_to(MemoryUse::Merges, wanted, wanted);
     let runs = compaction::merge(&store.output, tree, step)?;
-    replace(store, id, &step.gone, &runs, step.level, cuts)?;
+    if !replace(store, id, &step.gone, &runs, step.level, cuts)? {
+        return Ok(false);
+    }
     store.counters.bytes_merged.fetch_add(runs.iter().map(|run| run.bytes()).sum(), Ordering::Relaxed);
     store.counters.compactions.fetch_add(1, Ordering::Relaxed);
-    Ok(())
+    Ok(true)
 }
 
+/// Publishes runs in the place of others. False where a load has put rows among those of a run meanwhile: what was written is
+/// dropped, and the step done again.
 fn replace(
     store: &Store,
     id: StorageId,
@@ -383,12 +390,15 @@ fn replace(
     runs: &[Arc<RunRef>],
     level: u8,
     cuts: &[Cut],
-) -> Result<()> {
+) -> Result<bool> {
     let _alone = store.maintenance.lock();
-    if !store.view().trees.contains_key(&id) {
-        return Ok(());
-    }
+    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(true) };
     let old: Vec<_> = gone.iter().map(|run| run.id()).collect();
+    let in_the_way =
+        |other: &&Arc<RunRef>| !old.contains(&other.id()) && runs.iter().any(|run| run.span().overlaps(&other.span()));
+    if level == LAST_LEVEL && storage.tree.last.iter().any(|run| in_the_way(&run)) {
+        return Ok(false);
+    }
     let edit = Edit {
         add_runs: runs.iter().map(|run| (id, Store::entry(run))).collect(),
         remove_runs: old.clone(),
@@ -399,5 +409,8 @@ fn replace(
     store.publish_runs(runs.iter(), edit, &[])?;
     store.replace_runs(id, &old, runs, level == LAST_LEVEL, cuts);
     gone.iter().for_each(|run| run.doom());
-    Ok(())
+    Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -300,6 +300,9 @@ impl Transaction {
             writes.settle(&store, *id, self.base.seq())?;
             runs.push((*id, writes.loaded.clone()));
         }
+        // A run that goes to the last level meets nothing there, and no merge or flush comes between the look and the edit: what
+        // these see of the tree may be merged over the run's keys.
+        let alone = store.maintenance.lock();
         let mut commits = store.commits.lock();
         store.check_writable()?;
         self.check_tables(&commits.catalog)?;
@@ -318,6 +321,7 @@ impl Transaction {
         store.counters.bytes_published.fetch_add(bytes, Ordering::Relaxed);
         let gone = self.publish(&store, &mut commits, published, catalog, seq);
         drop(commits);
+        drop(alone);
         store.measure();
         store.add_loads(&self.loads);
         store.call_flush();

@@ -197,7 +197,8 @@ pub(crate) struct Store {
     /// `None` where the database was opened for reading only.
     log: Option<Wal>,
     manifest: Mutex<Option<Manifest>>,
-    /// Held while runs are published or dropped outside of a commit, so that none is published into a dropped storage.
+    /// Held while runs are published or dropped, so that none is published into a dropped storage, and none into the last level
+    /// among keys that another has taken meanwhile. Taken before the commit lock.
     pub(crate) maintenance: Mutex<()>,
     /// Held by whoever flushes: memtables of a storage go in their order, and the log is released in order.
     pub(crate) flushing: Mutex<()>,
