@@ -276,7 +276,10 @@ fn merge_some(store: &Store, id: StorageId, ages: &Ages) -> Result<bool> {
     }
     let did_something = match rounds.iter_mut().min_by_key(|round| round.source()) {
         Some(urgent) => step(store, id, urgent).map(|()| true)?,
-        None => rewrite_one(store, id, &storage.tree, false)?,
+        None => match erased::rewrites(&storage.tree, false)?.first() {
+            Some(run) => rewrite(store, id, run).map(|()| true)?,
+            None => false,
+        },
     };
     rounds.retain(|round| !round.is_done());
     let mut all = store.rounds.lock();
@@ -303,12 +306,8 @@ pub(super) fn merge_all(store: &Store, id: StorageId) -> Result<()> {
         }
     }
     // What deleted ranges hide of runs that met nothing else.
-    while let Some(storage) = store.view().trees.get(&id).cloned() {
-        if !rewrite_one(store, id, &storage.tree, true)? {
-            break;
-        }
-    }
-    Ok(())
+    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
+    erased::rewrites(&storage.tree, true)?.iter().try_for_each(|run| rewrite(store, id, run))
 }
 
 /// The storage without what deleted ranges hide whole, and without ranges that hide nothing any more.
@@ -322,12 +321,12 @@ fn swept(store: &Store, id: StorageId) -> Result<Option<Storage>> {
     Ok(store.view().trees.get(&id).cloned())
 }
 
-/// Writes a run of the last level again of which deleted ranges hide much, if there is one. While no round is under way.
-fn rewrite_one(store: &Store, id: StorageId, tree: &Tree, all: bool) -> Result<bool> {
-    let Some(run) = erased::rewrites(tree, all)?.into_iter().next() else { return Ok(false) };
-    let step = Step::rewrite(&run);
-    merge(store, id, tree, &step, &erased::cut_for_step(tree, &step, None)?)?;
-    Ok(true)
+/// Writes a run of the last level again, without what deleted ranges hide of it. While no round is under way.
+fn rewrite(store: &Store, id: StorageId, run: &Arc<RunRef>) -> Result<()> {
+    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
+    let step = Step::rewrite(run);
+    let cuts = erased::cut_for_step(&storage.tree, &step, None)?;
+    merge(store, id, &storage.tree, &step, &cuts).map(drop)
 }
 
 /// Puts a run into the last level as it is.
