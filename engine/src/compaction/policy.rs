@@ -111,7 +111,8 @@ pub(crate) struct Step {
     pub(crate) span: Span,
     /// The upper runs that have them, newest first; none where nothing is left to be merged.
     pub(crate) upper: Vec<Arc<RunRef>>,
-    /// The runs of the last level that take them in. What these have before and behind the span is written again as it is.
+    /// The runs of the last level that take them in; none where nothing is to be merged, for then nothing is written. What
+    /// these have before and behind the span is written again as it is.
     pub(crate) last: Vec<Arc<RunRef>>,
     pub(crate) level: u8,
     /// Runs that go when the step's output is published.
