@@ -7,7 +7,7 @@ use omendb_engine::db::{Db, Options, ScanRequest};
 use omendb_engine::io::memory;
 use omendb_engine::io::sim::SimDisk;
 use omendb_engine::run::{ColumnPredicate, CompareOp, Test};
-use omendb_engine::types::Value;
+use omendb_engine::types::{ColumnType, Value};
 use omendb_engine::{ErrorKind, io};
 
 #[test]
@@ -35,11 +35,32 @@ fn compaction_removes_tombstones_and_old_versions() {
     assert!(all(&db, &t).is_empty());
 }
 
+/// Runs that begin with the same key are together more than one step's worth: the step may be cut before that key.
+#[test]
+fn rows_before_those_that_are_merged_stay() {
+    let db = Db::open(Options { background: false, run_bytes: 4 << 10, ..small() }).unwrap();
+    let t = create(&db, "t", &[("k", ColumnType::Int64), ("v", ColumnType::Text)], &["k"]);
+    let mut random = Random(1);
+    let mut text = |length: u64| Value::Text((0..length).map(|_| char::from(b'0' + random.below(64) as u8)).collect());
+    let mut rows: Vec<Vec<Value>> = (0..40).map(|k| vec![Value::Int(k), text(8)]).collect();
+    put(&db, &t, &rows);
+    db.compact(None).unwrap();
+    for _ in 0..4 {
+        for row in &mut rows[20..23] {
+            row[1] = text(1000);
+        }
+        put(&db, &t, &rows[20..23]);
+        db.flush().unwrap();
+    }
+    db.compact(None).unwrap();
+    assert_eq!(all(&db, &t), rows);
+}
+
 #[test]
 fn files_go_with_their_runs() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
-    let db = Db::open(omendb_engine::db::Options { dir: Some(path.clone()), ..small() }).unwrap();
+    let db = Db::open(Options { dir: Some(path.clone()), ..small() }).unwrap();
     let t = create_kv(&db, "t");
     let u = create_kv(&db, "u");
     for k in 0..3000 {

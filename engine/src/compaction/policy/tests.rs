@@ -200,6 +200,10 @@ impl World {
         if step.level == LAST_LEVEL {
             rows.retain(|_, (_, tombstone)| !*tombstone);
         }
+        if step.upper.is_empty() {
+            // Then nothing is written.
+            rows.clear();
+        }
         self.merged += bytes(&rows);
         let made = self.runs(rows, step.level, None);
         let is_gone = |run: &Arc<RunRef>| step.gone.iter().any(|gone| gone.id() == run.id());
@@ -360,6 +364,27 @@ fn random_trees_stay_in_order_and_every_job_is_bounded() {
         nested |= world.nested;
     }
     assert!(nested, "no round ever began while another was under way");
+}
+
+#[test]
+fn a_step_that_ends_before_the_first_row_leaves_the_last_level_alone() {
+    let mut world = World::new(1);
+    world.load(0, 1, 30);
+    world.flush(&[(20, false)]);
+    // So heavy does the row look that its stretch is cut, and the only place is before it.
+    world.blur = vec![60];
+    let jobs = all(&world.tree);
+    let [Job::Merge(round)] = jobs.as_slice() else { panic!("one merge, not {jobs:?}") };
+    let mut round = round.clone();
+    let first = round.step(&world.tree, &world, RUN_BYTES).unwrap();
+    assert_eq!(first.span.to, Edge::At(Key::from(&key(20)[..]), false));
+    while !round.is_done() {
+        let step = round.step(&world.tree, &world, RUN_BYTES).unwrap();
+        world.work(&step);
+        round.advance(&step);
+        world.check();
+    }
+    assert!(world.tree.upper.is_empty());
 }
 
 #[test]
