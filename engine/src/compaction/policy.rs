@@ -185,7 +185,7 @@ fn depth<'a>(runs: impl IntoIterator<Item = &'a Arc<RunRef>>) -> usize {
 }
 
 /// Runs by the stretches of keys that they cover together.
-fn clusters<'a>(mut runs: Vec<&'a Arc<RunRef>>) -> Vec<Vec<&'a Arc<RunRef>>> {
+fn clusters(mut runs: Vec<&Arc<RunRef>>) -> Vec<Vec<&Arc<RunRef>>> {
     runs.sort_by_key(|run| run.first_key());
     let mut out: Vec<Vec<&Arc<RunRef>>> = Vec::new();
     let mut end: &[u8] = &[];

@@ -173,7 +173,7 @@ fn opening_touches_no_run() {
     let db = Db::open(options.clone()).unwrap();
     let t = create_kv(&db, "t");
     for k in 0..20 {
-        load(&db, &[t.clone()], &[(k * 2, k), (k * 2 + 1, k)]);
+        load(&db, std::slice::from_ref(&t), &[(k * 2, k), (k * 2 + 1, k)]);
     }
     db.close().unwrap();
     let runs: Vec<_> = listing(&path).into_iter().filter(|(name, _)| is_run(name)).collect();

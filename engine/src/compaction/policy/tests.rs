@@ -72,7 +72,7 @@ impl Survey for World {
         let contents = self.contents.borrow();
         let mut keys: Vec<u32> = runs.iter().flat_map(|run| within(&contents[&run.id()], span).into_keys()).collect();
         keys.sort_unstable();
-        let sees = self.blur == [1] || parts % 3 != 0;
+        let sees = self.blur == [1] || !parts.is_multiple_of(3);
         Ok(keys.get(keys.len() / parts).filter(|_| sees).map(|number| Key::from(&key(*number)[..])))
     }
 }
@@ -80,7 +80,8 @@ impl Survey for World {
 impl World {
     fn new(seed: u64) -> World {
         let schema = RunSchema::of(&SystemTables::new().tables).unwrap();
-        let tree = Tree { schema: Arc::new(schema), active: Mem::new(1), upper: Vec::new(), last: Vec::new() };
+        let tree =
+            Tree { schema: Arc::new(schema), active: Mem::new(1), upper: Vec::new(), last: Vec::new(), rewrites: 0 };
         World {
             seed,
             random: Random::new(seed),
