@@ -9,7 +9,7 @@ use omendb_cli::interrupt::{Interrupt, KeepAlive};
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 /// Bytes that are gathered before they are handed to the operating system.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -76,6 +76,19 @@ pub(crate) fn system_shell(command: &str) -> Command {
     shell
 }
 
+/// Whether a process was ended by Ctrl-C, or by a shell that says so of its last command.
+fn is_interrupted(status: ExitStatus) -> bool {
+    const INTERRUPTED: i32 = 130;
+    #[cfg(unix)]
+    let by_signal = {
+        use std::os::unix::process::ExitStatusExt;
+        status.signal() == Some(INTERRUPTED - 128)
+    };
+    #[cfg(not(unix))]
+    let by_signal = false;
+    by_signal || status.code() == Some(INTERRUPTED)
+}
+
 /// Keeps what is written until it is longer than the screen, and then hands it to a pager.
 pub(crate) struct Paged {
     command: String,
@@ -118,15 +131,15 @@ impl Paged {
         Ok(pager)
     }
 
-    /// Writes what was kept, or waits until the pager is left.
+    /// Writes what was kept, or waits until the pager is left; whether Ctrl-C ended it.
     ///
     /// # Errors
     /// Those of standard output; a sentence when the pager could not be run.
-    pub(crate) fn finish(mut self) -> std::io::Result<()> {
+    pub(crate) fn finish(mut self) -> std::io::Result<bool> {
         let Some(mut pager) = self.pager.take() else {
             let mut out = stdout();
             out.write_all(&self.kept)?;
-            return out.flush();
+            return out.flush().map(|()| false);
         };
         if let Some(stdin) = pager.stdin.take() {
             // Dropping it flushes, as far as the pager still reads.
@@ -138,7 +151,7 @@ impl Paged {
                 let sentence = format!("the pager `{}` could not be run (exit code {code})", self.command);
                 Err(std::io::Error::other(sentence))
             }
-            _ => Ok(()),
+            _ => Ok(is_interrupted(status)),
         }
     }
 

@@ -314,10 +314,10 @@ impl Shell {
             let mut paged = Paged::new(pager, height, &self.interrupt);
             let result = write(&mut Quietly { out: &mut paged, ticker });
             let left = matches!(&result, Err(RenderError::Output(e)) if paged.is_left(e));
-            paged.finish()?;
+            let interrupted = paged.finish()?;
             return match left {
                 // Ctrl-C goes to the pager too, and may end it before the statement says that it was stopped.
-                true if self.interrupt.happened() => Err(RenderError::Sql(SqlError::new(
+                true if interrupted || self.interrupt.happened() => Err(RenderError::Sql(SqlError::new(
                     omendb_sql::error::state::QUERY_CANCELED,
                     "canceling statement due to user request",
                 ))),
