@@ -25,6 +25,10 @@ use crate::systems::{Result, System};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+/// Everybody's, in place of `malloc` too, so that RocksDB's C++ has the same.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The same workloads on OmenDB's engine, RocksDB, fjall and redb.
 #[derive(Debug, Parser)]
 #[command(version)]

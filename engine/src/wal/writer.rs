@@ -143,7 +143,7 @@ impl Wal {
         while state.durable < lsn {
             state.usable()?;
             state = if state.can_sync() {
-                self.pass_on(&state, state.can_write());
+                self.pass_on(state.can_write());
                 self.sync_written(state)?
             } else if state.can_write() {
                 self.write_pending(state)?
@@ -154,12 +154,12 @@ impl Wal {
                 state
             };
         }
-        self.pass_on(&state, state.can_write() || state.can_sync());
+        self.pass_on(state.can_write() || state.can_sync());
         Ok(state)
     }
 
     /// Wakes one of those who wait in [`Wal::reach`] where there is `work` that this thread does not do itself.
-    fn pass_on(&self, _state: &State, work: bool) {
+    fn pass_on(&self, work: bool) {
         if work {
             self.more_durable.notify_one();
         }
@@ -183,7 +183,7 @@ impl Wal {
     /// Writes what is pending for a thread that does not wait for it to be durable, and leaves the rest to those who do.
     pub(super) fn write_out<'a>(&'a self, state: Guard<'a>) -> Result<Guard<'a>> {
         let state = self.write_pending(state)?;
-        self.pass_on(&state, state.can_write() || state.can_sync());
+        self.pass_on(state.can_write() || state.can_sync());
         Ok(state)
     }
 
@@ -211,7 +211,7 @@ impl Wal {
         };
         state.stages.flights.push_back((end, false));
         self.tell_watchers(&state);
-        self.pass_on(&state, state.can_write());
+        self.pass_on(state.can_write());
         drop(state);
 
         let landed = frames.write();
@@ -272,7 +272,7 @@ impl Wal {
             return self.failed(state, error);
         }
         self.tell_watchers(&state);
-        self.pass_on(&state, state.can_write());
+        self.pass_on(state.can_write());
         Ok(state)
     }
 

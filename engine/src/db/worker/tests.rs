@@ -5,6 +5,7 @@ at everything after each. Deleted ranges, rounds half done, loads and reopenings
 
 use super::*;
 use crate::db::{Db, Expectation, OnConflict, Options, ScanRequest, Snapshot, Transaction, WriteKind};
+use crate::io::random::Random;
 use crate::io::{self, IoRef};
 use crate::key::{KeyRange, KeySchema};
 use crate::types::{Attributes, ColumnType, NewColumn, NewTable, TableDef, Value};
@@ -15,25 +16,8 @@ use std::ops::Bound;
 
 const KEYS: u64 = 3000;
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn key(&mut self) -> i64 {
-        i64::try_from(self.below(KEYS)).unwrap()
-    }
+fn random_key(random: &mut Random) -> i64 {
+    i64::try_from(random.below(KEYS)).unwrap()
 }
 
 type Rows = BTreeMap<i64, i64>;
@@ -80,7 +64,7 @@ impl World {
         txn.commit().unwrap();
         World {
             seed,
-            random: Random(seed),
+            random: Random::new(seed),
             io,
             db,
             table,
@@ -98,7 +82,7 @@ impl World {
         let values = Int64Array::from_iter_values(rows.iter().map(|row| row.1));
         // What nothing compresses well.
         let pads = StringViewArray::from_iter_values(
-            rows.iter().map(|_| (0..4).map(|_| format!("{:x}", self.random.next())).collect::<String>()),
+            rows.iter().map(|_| (0..4).map(|_| format!("{:x}", self.random.next_u64())).collect::<String>()),
         );
         let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(values), Arc::new(pads)];
         RecordBatch::try_new(self.table.projected_schema(&self.table.column_ids()).unwrap(), columns).unwrap()
@@ -106,7 +90,7 @@ impl World {
 
     /// Some keys: a stretch of them, or here and there.
     fn keys(&mut self, most: u64) -> Vec<i64> {
-        let (first, count) = (self.random.key(), 1 + self.random.below(most));
+        let (first, count) = (random_key(&mut self.random), 1 + self.random.below(most));
         let stride = if self.random.below(2) == 0 { 1 } else { 1 + self.random.below(40) };
         let (count, stride) = (i64::try_from(count).unwrap(), i64::try_from(stride).unwrap());
         (0..count).map(|n| first + n * stride).filter(|key| *key < KEYS as i64).collect()
@@ -134,7 +118,7 @@ impl World {
     }
 
     fn delete_range_in(&mut self, txn: &mut Transaction) {
-        let from = self.random.key();
+        let from = random_key(&mut self.random);
         let width = match self.random.below(3) {
             0 => 20,
             1 => 300,
@@ -225,7 +209,7 @@ impl World {
         self.look_at(&snapshot, &self.rows, what);
         let mut row = crate::db::Row::default();
         for _ in 0..4 {
-            let number = self.random.key();
+            let number = random_key(&mut self.random);
             let key = KeySchema::of(&self.table).unwrap().encode(&[Value::Int(number)]).unwrap();
             let columns = self.table.column_ids();
             let found = snapshot.get(&self.table, &key, &columns[1..2], &mut row).unwrap();
