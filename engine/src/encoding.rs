@@ -32,7 +32,6 @@ and every length is checked against the bytes that are there before it is used.
 */
 
 mod bits;
-mod cursor;
 mod distinct;
 mod floats;
 mod integers;

@@ -21,6 +21,7 @@ Rooms, top to bottom; arrows point down only:
     memory        the accountant: who has how much of one limit
     row, key      rows and keys as bytes, ours and versioned
     column        columns of values in Arrow form, appended to value by value or in bulk
+    bytes         the small things formats are made of: bounded input, varints
     types, error  what all of the above speak of
     io            the only door to files, clocks, randomness, locks and threads
 ```
@@ -31,6 +32,7 @@ Rooms, top to bottom; arrows point down only:
 #[macro_use]
 mod mutants;
 
+mod bytes;
 pub mod cache;
 pub mod column;
 pub mod compaction;

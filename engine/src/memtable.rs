@@ -30,6 +30,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering as Memory};
 /// counts, and the allocator's own bytes for both.
 const VERSION_BYTES: usize = size_of::<Version>() + 72;
 
+/// Bytes of memory that a version takes whose key and row have so many together, about.
+pub fn version_bytes(key_and_row: usize) -> usize {
+    key_and_row + VERSION_BYTES
+}
+
 /// Versions of one key that a scan steps over before it searches for the next key instead.
 const STEPS_MAX: usize = 4;
 
@@ -63,7 +68,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new(key: &[u8], seq: Seq, kind: Kind, row: &[u8]) -> Self {
+    /// A version that no memtable has yet.
+    pub fn new(key: &[u8], seq: Seq, kind: Kind, row: &[u8]) -> Self {
         // Filled where it lies: `Arc::from(vec)` would allocate and copy a second time.
         let mut block: Arc<[u8]> = std::iter::repeat_n(0, key.len() + row.len()).collect();
         if let Some((key_place, row_place)) = Arc::get_mut(&mut block).and_then(|b| b.split_at_mut_checked(key.len())) {
@@ -71,6 +77,12 @@ impl Entry {
             row_place.copy_from_slice(row);
         }
         Entry { seq, kind, key_bytes: key.len(), block }
+    }
+
+    /// The same, written by another commit.
+    #[must_use]
+    pub fn at(self, seq: Seq) -> Self {
+        Entry { seq, ..self }
     }
 
     /// The encoded key.
@@ -233,11 +245,15 @@ impl Memtable {
     /// Adds a version. A commit has one version of a key: the same (key, seq) again replaces the first, is counted
     /// twice in [`Memtable::bytes`], and a reader may for a moment see neither.
     pub fn insert(&self, key: &[u8], seq: Seq, kind: Kind, row: &[u8]) {
-        let version = Version { head: head(key), entry: Entry::new(key, seq, kind, row) };
+        self.insert_entry(Entry::new(key, seq, kind, row));
+    }
+
+    /// As [`Memtable::insert`], of a version that is made already.
+    pub fn insert_entry(&self, entry: Entry) {
         // Counted first, so that a reader of the counters never sees too little.
-        self.bytes.fetch_add(key.len() + row.len() + VERSION_BYTES, Memory::Relaxed);
-        self.max_seq.fetch_max(seq, Memory::Relaxed);
-        self.versions.insert(version, ());
+        self.bytes.fetch_add(version_bytes(entry.block.len()), Memory::Relaxed);
+        self.max_seq.fetch_max(entry.seq, Memory::Relaxed);
+        self.versions.insert(Version { head: head(entry.key()), entry }, ());
     }
 
     /// The newest version of `key` at or below `at`, be it a put or a tombstone.

@@ -30,6 +30,7 @@ mod tests;
 pub use batch::BatchRows;
 pub use read::RowReader;
 
+use crate::bytes::{put_counted, put_signed, put_varint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{ROW_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::types::{ColumnId, ColumnType, Value};
@@ -112,7 +113,7 @@ fn put_head(out: &mut Vec<u8>, id: ColumnId, class: u8) {
 
 fn put_int(out: &mut Vec<u8>, id: ColumnId, value: i64) {
     put_head(out, id, INT);
-    put_varint(out, (value << 1 ^ value >> 63).cast_unsigned());
+    put_signed(out, value);
 }
 
 fn put_array<const N: usize>(out: &mut Vec<u8>, id: ColumnId, class: u8, payload: [u8; N]) {
@@ -125,17 +126,8 @@ fn put_bytes(out: &mut Vec<u8>, id: ColumnId, class: u8, payload: &[u8]) -> Resu
         return Err(limit("value", payload.len(), "VALUE_BYTES_MAX", VALUE_BYTES_MAX));
     }
     put_head(out, id, class);
-    put_varint(out, payload.len() as u64);
-    out.extend_from_slice(payload);
+    put_counted(out, payload);
     Ok(())
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7F) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push((value & 0x7F) as u8);
 }
 
 /// Whether a column of this type holds integers, and this one too.

@@ -7,6 +7,7 @@ them and makes everything durable and visible at once.
     catalog    which tables there are, and their system tables
     snapshot   a consistent view
     incoming   batches as callers hand them in
+    buffer     rows while they are few
     record     a commit as a record of the log
     gate       a table's write gate
     pace       how fast writers may go while flushes, merges or the log have fallen behind
@@ -16,7 +17,7 @@ them and makes everything durable and visible at once.
     ingest     a bulk load
 ```
 
-A transaction's rows lie in a memtable of its own, under numbers that follow its snapshot's: so it reads its own writes,
+A transaction's rows lie in a buffer of its own, under numbers that follow its snapshot's: so it reads its own writes,
 and the last write of a key wins. Once they pass a bound they are staged as runs instead (`stage`).
 
 A deleted range lies behind all of the transaction's own rows, and before the table's: those that the transaction itself has
@@ -26,6 +27,7 @@ others that the snapshot does not see could be spared only by writing down each 
 deletion any more.
 */
 
+mod buffer;
 pub(crate) mod catalog;
 mod commit;
 mod gate;
@@ -52,10 +54,11 @@ use crate::row::BatchRows;
 use crate::run::RunSchema;
 use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED};
 use crate::scan::plan::{Edge, Span};
-use crate::scan::tree::{Erased, Mem, RunRef, Source};
+use crate::scan::tree::{Erased, RunRef, Source};
 use crate::scan::{Layer, Scan, ScanRequest};
-use crate::types::{ColumnId, NewTable, Seq, StorageId, TableDef, TableId};
+use crate::types::{ColumnId, NewTable, Seq, StorageId, TableDef, TableId, Value};
 use arrow::array::{ArrayRef, RecordBatch};
+use buffer::Buffer;
 use catalog::{Catalog, Change, Changes, define, no_such_table, table_exists};
 use gate::Pass;
 use incoming::Incoming;
@@ -94,7 +97,7 @@ struct TableWrites {
     storage: Storage,
     schema: Arc<RunSchema>,
     /// Rows while they are few.
-    mem: Arc<Mem>,
+    buffer: Buffer,
     /// What the first write of a key expects, as in [`stage`].
     expects: Vec<(Key, Seq)>,
     /// Deleted ranges of keys, older than all rows here, ascending and disjoint.
@@ -260,7 +263,7 @@ impl Transaction {
         expectation: Expectation<'_>,
     ) -> Result<()> {
         let buffer_bytes = self.store.limits.buffer_bytes;
-        let buffered: usize = self.writes.values().map(|writes| writes.mem.table.bytes()).sum();
+        let buffered: usize = self.writes.values().map(|writes| writes.buffer.bytes()).sum();
         self.writes_done += 1;
         let (seq, base_seq) = (self.last_own_seq(), self.base.seq());
         let (store, writes) = self.writes_of(table)?;
@@ -285,6 +288,39 @@ impl Transaction {
             return stager.push(incoming, kind == WriteKind::Delete, expects);
         }
         writes.buffer(&incoming, kind, &expects, seq)
+    }
+
+    /// Stores one row: `values` are those of the table's columns in their declared order. What [`Transaction::write`] does with a
+    /// batch of one row that expects nothing, for callers that have values and no arrays.
+    ///
+    /// After an error the transaction can only be rolled back.
+    ///
+    /// # Errors
+    /// As [`Transaction::write`].
+    pub fn put(&mut self, table: &TableDef, values: &[Value]) -> Result<()> {
+        self.store.check_writable()?;
+        let done = self.try_put(table, values);
+        self.failed = self.failed || done.is_err();
+        done
+    }
+
+    fn try_put(&mut self, table: &TableDef, values: &[Value]) -> Result<()> {
+        if values.len() != table.columns.len() {
+            let (given, wanted) = (values.len(), table.columns.len());
+            return Err(Error::invalid(format!("{given} values for table {} of {wanted} columns", table.name)));
+        }
+        let buffer_bytes = self.store.limits.buffer_bytes;
+        let buffered: usize = self.writes.values().map(|writes| writes.buffer.bytes()).sum();
+        let (_, writes) = self.writes_of(table)?;
+        if buffered > buffer_bytes || writes.stager.lock().is_some() {
+            let batch = incoming::of_one_row(table, values)?;
+            return self.try_write(table, WriteKind::Put, &table.column_ids(), &batch, Expectation::None);
+        }
+        let (key, row) = incoming::encode(table, &writes.schema, &writes.storage.shared, values)?;
+        self.writes_done += 1;
+        let seq = self.last_own_seq();
+        self.writes_of(table)?.1.buffer.push(&key, seq, Kind::Put, &row);
+        Ok(())
     }
 
     /// Deletes every row whose key lies in the range, as this transaction sees it, without reading the table: what was
@@ -343,7 +379,7 @@ impl Transaction {
                 table: now,
                 storage,
                 schema,
-                mem: Mem::new(0),
+                buffer: Buffer::new(),
                 expects: Vec::new(),
                 erased: Vec::new(),
                 stager: Mutex::new(None),
@@ -424,14 +460,14 @@ impl TableWrites {
 
     /// Whether nothing is buffered.
     fn is_empty(&self) -> bool {
-        self.mem.table.is_empty() && self.erased.is_empty()
+        self.buffer.is_empty() && self.erased.is_empty()
     }
 
     fn is_hidden_key(&self) -> bool {
         self.table.has_hidden_key()
     }
 
-    /// Puts rows into the memtable.
+    /// Puts rows into the buffer.
     fn buffer(&mut self, incoming: &Incoming, kind: WriteKind, expects: &Expects, seq: Seq) -> Result<()> {
         let stored: Vec<(ColumnId, _)> = match kind {
             WriteKind::Put => self.schema.columns.clone(),
@@ -450,12 +486,18 @@ impl TableWrites {
             WriteKind::Put => Kind::Put,
             WriteKind::Delete => Kind::Tombstone,
         };
+        let mut order: Vec<usize> = (0..incoming.len()).collect();
+        // Errors of what rows expect name the first that is wrong, so only those that expect nothing may come in another order.
+        if matches!(expects, Expects::All(0)) && !incoming.keys.is_sorted() {
+            order.sort_by(|one, other| incoming.keys.get(*one).cmp(incoming.keys.get(*other)));
+        }
         let mut bytes = Vec::new();
-        for (row, key) in incoming.keys.iter().enumerate() {
+        for row in order {
+            let key = incoming.keys.get(row);
             self.expect(key, expects.of(row))?;
             bytes.clear();
             rows.encode(row, &mut bytes)?;
-            self.mem.table.insert(key, seq, kind, &bytes);
+            self.buffer.push(key, seq, kind, &bytes);
         }
         Ok(())
     }
@@ -505,7 +547,7 @@ impl TableWrites {
         if expects == 0 {
             return Ok(());
         }
-        match self.mem.table.latest(key) {
+        match self.buffer.latest(key) {
             Some(own) if expects == EXPECT_ABSENT || expects == EXPECT_ERASED => match own.is_tombstone() {
                 true => Ok(()),
                 false => Err(duplicate_row(&self.table, key)),
@@ -523,10 +565,10 @@ impl TableWrites {
     fn stage(&mut self, store: &Arc<Store>) -> Result<()> {
         let budget = store.limits.stage_bytes;
         let mut stager = Stager::new(store, &self.table, &self.schema, Doubles::Fold, budget);
-        if !self.mem.table.is_empty() {
+        if !self.buffer.is_empty() {
             let expects: BTreeMap<Key, Seq> = std::mem::take(&mut self.expects).into_iter().collect();
-            stager.adopt_mem(&self.mem, expects)?;
-            self.mem = Mem::new(0);
+            stager.adopt_mem(&self.buffer.mem(), expects)?;
+            self.buffer = Buffer::new();
         }
         *self.stager.lock() = Some(stager);
         Ok(())
@@ -535,8 +577,8 @@ impl TableWrites {
     /// What was written, newest first, as seen by the transaction itself.
     fn layers(&self, seq: Seq) -> Result<Vec<Layer>> {
         let mut layers = Vec::new();
-        if !self.mem.table.is_empty() {
-            layers.push(Layer { source: Source::Mem(Arc::clone(&self.mem)), at: seq });
+        if !self.buffer.is_empty() {
+            layers.push(Layer { source: Source::Mem(self.buffer.mem()), at: seq });
         }
         let mut runs = self.loaded.clone();
         if let Some(stager) = self.stager.lock().as_mut() {

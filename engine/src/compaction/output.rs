@@ -8,7 +8,7 @@ another reason than space is remembered all the same ([`Output::failure`]): the 
 use crate::cache::Cache;
 use crate::error::{ErrorKind, Result};
 use crate::io::IoRef;
-use crate::io::sync::Mutex;
+use crate::io::sync::FirstFailure;
 use crate::model::IndexChoice;
 use crate::run::{self, Layout, Run, RunMeta, RunOptions, RunSchema, RunWriter};
 use crate::scan::merge::RowStream;
@@ -28,7 +28,7 @@ pub(crate) struct Output {
     run_bytes_max: u64,
     next_run: AtomicU64,
     written: AtomicU64,
-    failure: Mutex<Option<String>>,
+    failure: FirstFailure,
 }
 
 /// How runs are written.
@@ -52,7 +52,7 @@ impl Output {
         next_run: u64,
     ) -> Self {
         let (next_run, written) = (AtomicU64::new(next_run), AtomicU64::new(0));
-        Output { io, dir, cache, index, run_bytes_max, next_run, written, failure: Mutex::new(None) }
+        Output { io, dir, cache, index, run_bytes_max, next_run, written, failure: FirstFailure::default() }
     }
 
     /// The next run's number.
@@ -72,13 +72,13 @@ impl Output {
 
     /// The first write or sync of a run that failed.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.failure.lock().clone()
+        self.failure.cause()
     }
 
     fn noted<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.inspect_err(|error| {
             if error.kind() == ErrorKind::Io {
-                self.failure.lock().get_or_insert_with(|| error.to_string());
+                self.failure.note(|| error.to_string());
             }
         })
     }

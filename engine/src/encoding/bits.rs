@@ -11,7 +11,7 @@ of the width; the compiler unrolls one loop for each width. A single value is on
 more byte where 57 bits or more straddle it).
 */
 
-use super::cursor::{Cursor, low_byte};
+use crate::bytes::Input;
 use crate::error::{Error, Result};
 
 /// Packed numbers, read in place.
@@ -53,15 +53,15 @@ pub(super) fn mask_of(width: u32) -> u64 {
 }
 
 impl<'a> Packed<'a> {
-    /// Takes `count` values of `width` bits off the cursor.
+    /// Takes `count` values of `width` bits off the input.
     ///
     /// # Errors
     /// `Corruption` when the width is over 64 or the bytes are not there.
-    pub(super) fn open(cursor: &mut Cursor<'a>, count: usize, width: u32) -> Result<Self> {
+    pub(super) fn open(input: &mut Input<'a>, count: usize, width: u32) -> Result<Self> {
         if width > 64 {
             return Err(Error::corruption(format!("a vector packs values of {width} bits")));
         }
-        Ok(Packed { width, bytes: cursor.take(packed_len(count, width))? })
+        Ok(Packed { width, bytes: input.take(packed_len(count, width))? })
     }
 
     /// Bits of one value.
@@ -172,6 +172,16 @@ pub(super) fn put_width(out: &mut Vec<u8>, width: u32) {
     out.push(low_byte(u64::from(width)));
 }
 
+/// Bits that `value` needs: 0 for 0, 64 at most.
+pub(super) fn bit_width(value: u64) -> u32 {
+    64 - value.leading_zeros()
+}
+
+/// The lowest eight bits.
+pub(super) fn low_byte(value: u64) -> u8 {
+    value.to_le_bytes()[0]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,7 +200,7 @@ mod tests {
                 let mut bytes = Vec::new();
                 pack(values.iter().copied(), width, &mut bytes);
                 assert_eq!(bytes.len(), packed_len(count, width));
-                let packed = Packed::open(&mut Cursor::new(&bytes), count, width).unwrap();
+                let packed = Packed::open(&mut Input::new(&bytes, "a vector"), count, width).unwrap();
                 assert!(values.iter().enumerate().all(|(i, v)| packed.get(i) == *v), "width {width}");
                 for start in [0, 1, 5, 8, 64].into_iter().filter(|s| *s <= count) {
                     let mut out = vec![1u64; count - start];
@@ -203,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_corruption() {
-        assert!(Packed::open(&mut Cursor::new(&[0; 9]), 10, 8).is_err());
-        assert!(Packed::open(&mut Cursor::new(&[0; 900]), 10, 65).is_err());
+        assert!(Packed::open(&mut Input::new(&[0; 9], "a vector"), 10, 8).is_err());
+        assert!(Packed::open(&mut Input::new(&[0; 900], "a vector"), 10, 65).is_err());
     }
 }

@@ -22,9 +22,10 @@ Floats that are no decimals keep their bits, as integers: neighbours mostly shar
 off, and floats that were once narrower share zeros at the end, which the shift takes off.
 */
 
+use super::bits::low_byte;
 use super::bits::{Packed, pack, packed_len};
-use super::cursor::{Cursor, low_byte, put_varint, varint_len};
 use super::integers::{Integers, Plan};
+use crate::bytes::{Input, put_varint, varint_len};
 use crate::error::{Error, Result};
 use crate::limits::SLICE_ROWS_MAX;
 
@@ -96,17 +97,17 @@ pub(super) struct Decimals<'a> {
 }
 
 impl<'a> Decimals<'a> {
-    /// Takes `count` decimals of `bytes` bytes each off the cursor.
-    pub(super) fn open(cursor: &mut Cursor<'a>, count: usize, bytes: usize) -> Result<Self> {
-        let exponent = usize::from(cursor.byte()?);
+    /// Takes `count` decimals of `bytes` bytes each off the input.
+    pub(super) fn open(input: &mut Input<'a>, count: usize, bytes: usize) -> Result<Self> {
+        let exponent = usize::from(input.byte()?);
         let power = POWERS
             .get(exponent)
             .copied()
             .ok_or_else(|| Error::corruption(format!("decimal floats with {exponent} digits after the point")))?;
-        let exceptions = cursor.count(count, "exceptions")?;
-        let positions = Packed::open(cursor, exceptions, POSITION_BITS)?;
-        let bits = Packed::open(cursor, exceptions, if bytes == 4 { 32 } else { 64 })?;
-        Ok(Decimals { power, integers: Integers::open(cursor, count)?, exceptions, positions, bits })
+        let exceptions = input.count(count, "exceptions")?;
+        let positions = Packed::open(input, exceptions, POSITION_BITS)?;
+        let bits = Packed::open(input, exceptions, if bytes == 4 { 32 } else { 64 })?;
+        Ok(Decimals { power, integers: Integers::open(input, count)?, exceptions, positions, bits })
     }
 
     /// The float at `index`, which must be below the count.
@@ -268,13 +269,13 @@ pub(super) struct Bits<'a> {
 }
 
 impl<'a> Bits<'a> {
-    /// Takes `count` floats off the cursor.
-    pub(super) fn open(cursor: &mut Cursor<'a>, count: usize) -> Result<Self> {
-        let shift = u32::from(cursor.byte()?);
+    /// Takes `count` floats off the input.
+    pub(super) fn open(input: &mut Input<'a>, count: usize) -> Result<Self> {
+        let shift = u32::from(input.byte()?);
         if shift > 63 {
             return Err(Error::corruption(format!("bits of floats shifted by {shift}")));
         }
-        Ok(Bits { shift, integers: Integers::open(cursor, count)? })
+        Ok(Bits { shift, integers: Integers::open(input, count)? })
     }
 
     /// The integers that the bits are.

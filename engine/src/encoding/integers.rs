@@ -22,8 +22,9 @@ what was written comes back exactly. The line is LeCo's (SIGMOD 2024): as small 
 every value is still found by its position alone. Patches are those of patched frame of reference (PFOR, ICDE 2006).
 */
 
+use super::bits::bit_width;
 use super::bits::{Packed, pack, packed_len, put_width};
-use super::cursor::{Cursor, bit_width, put_signed, put_varint, signed_len, varint_len};
+use crate::bytes::{Input, put_signed, put_varint, signed_len, varint_len};
 use crate::error::{Error, Result};
 use crate::limits::SLICE_ROWS_MAX;
 
@@ -59,9 +60,9 @@ struct Scale {
 }
 
 impl Scale {
-    fn open(cursor: &mut Cursor<'_>) -> Result<Self> {
-        let unit = cursor.varint()?;
-        Ok(Scale { origin: cursor.signed()?, unit })
+    fn open(input: &mut Input<'_>) -> Result<Self> {
+        let unit = input.varint()?;
+        Ok(Scale { origin: input.signed()?, unit })
     }
 
     #[inline]
@@ -117,10 +118,10 @@ impl Line {
 }
 
 impl<'a> Frame<'a> {
-    fn open(cursor: &mut Cursor<'a>, count: usize) -> Result<Self> {
-        let width = u32::from(cursor.byte()?);
-        let base = cursor.signed()?;
-        Ok(Frame { base, residuals: Packed::open(cursor, count, width)? })
+    fn open(input: &mut Input<'a>, count: usize) -> Result<Self> {
+        let width = u32::from(input.byte()?);
+        let base = input.signed()?;
+        Ok(Frame { base, residuals: Packed::open(input, count, width)? })
     }
 
     fn get(&self, index: usize) -> i64 {
@@ -141,13 +142,13 @@ impl<'a> Frame<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn open(cursor: &mut Cursor<'a>) -> Result<Self> {
-        let pieces = cursor.count(PIECES_MAX, "pieces")?;
+    fn open(input: &mut Input<'a>) -> Result<Self> {
+        let pieces = input.count(PIECES_MAX, "pieces")?;
         if pieces == 0 {
             return Err(Error::corruption("a piecewise line has no pieces"));
         }
-        let starts = Packed::open(cursor, pieces - 1, POSITION_BITS)?;
-        let lines = Lines { pieces, starts, slopes: Frame::open(cursor, pieces)?, bases: Frame::open(cursor, pieces)? };
+        let starts = Packed::open(input, pieces - 1, POSITION_BITS)?;
+        let lines = Lines { pieces, starts, slopes: Frame::open(input, pieces)?, bases: Frame::open(input, pieces)? };
         if (1..pieces).any(|piece| lines.start(piece) <= lines.start(piece - 1)) {
             return Err(Error::corruption("the pieces of a piecewise line are out of order"));
         }
@@ -196,11 +197,11 @@ impl<'a> Lines<'a> {
 }
 
 impl<'a> Patches<'a> {
-    fn open(cursor: &mut Cursor<'a>, rows: usize) -> Result<Self> {
-        let count = cursor.count(rows, "patches")?;
-        let width = u32::from(cursor.byte()?);
-        let positions = Packed::open(cursor, count, POSITION_BITS)?;
-        Ok(Patches { count, positions, highs: Packed::open(cursor, count, width)? })
+    fn open(input: &mut Input<'a>, rows: usize) -> Result<Self> {
+        let count = input.count(rows, "patches")?;
+        let width = u32::from(input.byte()?);
+        let positions = Packed::open(input, count, POSITION_BITS)?;
+        Ok(Patches { count, positions, highs: Packed::open(input, count, width)? })
     }
 
     /// The first patch at or after `index`.
@@ -221,25 +222,25 @@ impl<'a> Patches<'a> {
 }
 
 impl<'a> Integers<'a> {
-    /// Takes `count` integers off the cursor.
+    /// Takes `count` integers off the input.
     ///
     /// # Errors
     /// `Corruption` when the bytes cannot be `count` integers.
-    pub(super) fn open(cursor: &mut Cursor<'a>, count: usize) -> Result<Self> {
-        let shape = cursor.byte()?;
-        let width = u32::from(cursor.byte()?);
-        let scale = if shape & SCALED == 0 { None } else { Some(Box::new(Scale::open(cursor)?)) };
+    pub(super) fn open(input: &mut Input<'a>, count: usize) -> Result<Self> {
+        let shape = input.byte()?;
+        let width = u32::from(input.byte()?);
+        let scale = if shape & SCALED == 0 { None } else { Some(Box::new(Scale::open(input)?)) };
         let prediction = match shape & !(PATCHED | SCALED) {
-            FRAME => Prediction::Frame(cursor.signed()?),
+            FRAME => Prediction::Frame(input.signed()?),
             LINE => {
-                let base = cursor.signed()?;
-                Prediction::Line(Line { base, slope: cursor.signed()? })
+                let base = input.signed()?;
+                Prediction::Line(Line { base, slope: input.signed()? })
             }
-            LINES => Prediction::Lines(Box::new(Lines::open(cursor)?)),
+            LINES => Prediction::Lines(Box::new(Lines::open(input)?)),
             _ => return Err(Error::corruption(format!("integers of unknown shape {shape}"))),
         };
-        let patches = if shape & PATCHED == 0 { None } else { Some(Box::new(Patches::open(cursor, count)?)) };
-        Ok(Integers { prediction, residuals: Packed::open(cursor, count, width)?, patches, scale })
+        let patches = if shape & PATCHED == 0 { None } else { Some(Box::new(Patches::open(input, count)?)) };
+        Ok(Integers { prediction, residuals: Packed::open(input, count, width)?, patches, scale })
     }
 
     /// Which shape they have.

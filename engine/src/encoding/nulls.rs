@@ -9,7 +9,7 @@ Only values that are there are stored, so a row's value lies at its *rank*: the 
 bits of at most 1,024 makes that 16 machine instructions at worst.
 */
 
-use super::cursor::Cursor;
+use crate::bytes::Input;
 use crate::error::{Error, Result};
 use crate::limits::SLICE_ROWS_MAX;
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
@@ -22,9 +22,9 @@ pub(super) struct Nulls<'a> {
 }
 
 impl<'a> Nulls<'a> {
-    /// Takes the bitmap of `rows` rows off the cursor.
-    pub(super) fn open(cursor: &mut Cursor<'a>, rows: usize) -> Result<Self> {
-        let nulls = Nulls { bitmap: cursor.take(rows.div_ceil(8))? };
+    /// Takes the bitmap of `rows` rows off the input.
+    pub(super) fn open(input: &mut Input<'a>, rows: usize) -> Result<Self> {
+        let nulls = Nulls { bitmap: input.take(rows.div_ceil(8))? };
         if nulls.rank(SLICE_ROWS_MAX) != nulls.rank(rows) {
             return Err(Error::corruption("a vector's null bitmap has bits past its last row"));
         }

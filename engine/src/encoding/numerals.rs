@@ -17,8 +17,9 @@ nothing. Positions that hold decimal digits always have radix 10: so `"00000099"
 that count up are a line.
 */
 
-use super::cursor::{Cursor, bit_width, low_byte};
+use super::bits::{bit_width, low_byte};
 use super::integers::{Integers, Plan};
+use crate::bytes::Input;
 use crate::error::{Error, Result};
 use crate::limits::SLICE_ROWS_MAX;
 
@@ -75,18 +76,18 @@ pub(super) struct Numerals<'a> {
 }
 
 impl<'a> Numerals<'a> {
-    /// Takes `count` strings off the cursor.
-    pub(super) fn open(cursor: &mut Cursor<'a>, count: usize) -> Result<Self> {
-        let length = usize::from(cursor.byte()?);
+    /// Takes `count` strings off the input.
+    pub(super) fn open(input: &mut Input<'a>, count: usize) -> Result<Self> {
+        let length = usize::from(input.byte()?);
         if length == 0 || length > LENGTH_MAX {
             return Err(Error::corruption(format!("numerals of {length} positions")));
         }
-        let (pairs, _) = cursor.take(2 * length)?.as_chunks::<2>();
+        let (pairs, _) = input.take(2 * length)?.as_chunks::<2>();
         let positions: Vec<Position> =
             pairs.iter().map(|[least, above]| Position { least: *least, above: *above }).collect();
         let groups = groups_of(&positions)
             .into_iter()
-            .map(|length| Ok((length, Integers::open(cursor, count)?)))
+            .map(|length| Ok((length, Integers::open(input, count)?)))
             .collect::<Result<Vec<_>>>()?;
         Ok(Numerals { positions, groups })
     }

@@ -18,10 +18,10 @@ residual, so they cost bits, not bytes.
 */
 
 use super::Encoding;
-use super::cursor::{Cursor, put_varint, varint_len};
 use super::integers::{Integers, Plan};
 use super::numerals::{Numerals, NumeralsPlan};
 use super::symbols::{Compressed, Symbols, TRAIN_BYTES_MIN, Table, Trainer};
+use crate::bytes::{Input, put_varint, varint_len};
 use crate::column::Spans;
 use crate::error::{Error, Result};
 use crate::limits::{SLICE_ROWS_MAX, VALUE_BYTES_MAX};
@@ -65,29 +65,29 @@ impl Stretch<'_> {
 }
 
 impl<'a> Strings<'a> {
-    /// Takes `count` strings off the cursor.
+    /// Takes `count` strings off the input.
     ///
     /// # Errors
     /// `Corruption` when the bytes cannot be `count` strings.
-    pub(super) fn open(cursor: &mut Cursor<'a>, count: usize) -> Result<Self> {
-        let shape = cursor.byte()?;
-        let prefix = cursor.count(VALUE_BYTES_MAX, "bytes of a common prefix")?;
-        let prefix = cursor.take(prefix)?;
+    pub(super) fn open(input: &mut Input<'a>, count: usize) -> Result<Self> {
+        let shape = input.byte()?;
+        let prefix = input.count(VALUE_BYTES_MAX, "bytes of a common prefix")?;
+        let prefix = input.take(prefix)?;
         let stored = match shape {
             FIXED => {
-                let length = cursor.count(VALUE_BYTES_MAX, "bytes of a string")?;
-                Stored::Fixed { length, data: cursor.take(length * count)? }
+                let length = input.count(VALUE_BYTES_MAX, "bytes of a string")?;
+                Stored::Fixed { length, data: input.take(length * count)? }
             }
             PLAIN => {
-                let (ends, data) = open_data(cursor, count)?;
+                let (ends, data) = open_data(input, count)?;
                 Stored::Plain { ends, data }
             }
             SYMBOLS => {
-                let table = Symbols::open(cursor)?;
-                let (ends, data) = open_data(cursor, count)?;
+                let table = Symbols::open(input)?;
+                let (ends, data) = open_data(input, count)?;
                 Stored::Symbols { table, ends, data }
             }
-            NUMERALS => Stored::Numerals(Numerals::open(cursor, count)?),
+            NUMERALS => Stored::Numerals(Numerals::open(input, count)?),
             _ => return Err(Error::corruption(format!("strings of unknown shape {shape}"))),
         };
         Ok(Strings { count, prefix, stored })
@@ -206,10 +206,10 @@ impl<'a> Strings<'a> {
     }
 }
 
-fn open_data<'a>(cursor: &mut Cursor<'a>, count: usize) -> Result<(Integers<'a>, &'a [u8])> {
-    let ends = Integers::open(cursor, count)?;
+fn open_data<'a>(input: &mut Input<'a>, count: usize) -> Result<(Integers<'a>, &'a [u8])> {
+    let ends = Integers::open(input, count)?;
     let bytes = if count == 0 { 0 } else { offset(ends.get(count - 1))? };
-    Ok((ends, cursor.take(bytes)?))
+    Ok((ends, input.take(bytes)?))
 }
 
 /// Where the strings of `rows` lie in the data: the first one's start, then each one's end.

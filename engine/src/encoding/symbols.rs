@@ -14,7 +14,7 @@ trains the table and compresses. We keep only the symbols that were used, in an 
 them ourselves: the crate's own expansion trusts its input.
 */
 
-use super::cursor::Cursor;
+use crate::bytes::Input;
 use crate::error::{Error, Result};
 use fsst::{Compressor, ESCAPE_CODE};
 use std::fmt;
@@ -30,15 +30,15 @@ pub(super) struct Symbols<'a> {
 }
 
 impl<'a> Symbols<'a> {
-    /// Takes a table off the cursor.
-    pub(super) fn open(cursor: &mut Cursor<'a>) -> Result<Self> {
+    /// Takes a table off the input.
+    pub(super) fn open(input: &mut Input<'a>) -> Result<Self> {
         let mut counts = [0u8; SYMBOL_BYTES_MAX];
-        counts.copy_from_slice(cursor.take(SYMBOL_BYTES_MAX)?);
+        counts.copy_from_slice(input.take(SYMBOL_BYTES_MAX)?);
         if counts.iter().map(|count| usize::from(*count)).sum::<usize>() > usize::from(ESCAPE_CODE) {
             return Err(Error::corruption("a symbol table has more than 255 symbols"));
         }
         let bytes = counts.iter().zip(1..).map(|(count, length)| usize::from(*count) * length).sum();
-        Ok(Symbols { counts, bytes: cursor.take(bytes)? })
+        Ok(Symbols { counts, bytes: input.take(bytes)? })
     }
 
     /// Appends what `compressed` stands for: at most eight times as many bytes.

@@ -6,7 +6,6 @@ no value stored, so a row number becomes the number of values before it ([`nulls
 */
 
 use super::bits::Packed;
-use super::cursor::Cursor;
 use super::floats::{Bits, Decimals, Float};
 use super::integers::{Integers, Shape};
 use super::nulls::{Nulls, spread};
@@ -14,6 +13,7 @@ use super::strings::Strings;
 use super::wide::Wide;
 use super::writer::code_width;
 use super::{Class, Encoding, Tag};
+use crate::bytes::Input;
 use crate::column::{ColumnSink, Spans, interval_of};
 use crate::error::{Error, Result};
 use crate::limits::SLICE_ROWS_MAX;
@@ -53,12 +53,12 @@ struct Codes<'a> {
 }
 
 impl<'a> Codes<'a> {
-    fn open(cursor: &mut Cursor<'a>, values: usize) -> Result<Self> {
-        let entries = cursor.count(values, "entries of a dictionary")?;
+    fn open(input: &mut Input<'a>, values: usize) -> Result<Self> {
+        let entries = input.count(values, "entries of a dictionary")?;
         if entries == 0 {
             return Err(Error::corruption("a dictionary has no entries"));
         }
-        Ok(Codes { entries, codes: Packed::open(cursor, values, code_width(entries))? })
+        Ok(Codes { entries, codes: Packed::open(input, values, code_width(entries))? })
     }
 
     fn get(&self, index: usize) -> Result<usize> {
@@ -93,18 +93,18 @@ impl<'a> Vector<'a> {
     /// # Errors
     /// `Corruption` when they are not such a vector.
     pub fn open(bytes: &'a [u8], ty: ColumnType) -> Result<Vector<'a>> {
-        let mut cursor = Cursor::new(bytes);
-        let head = u16::from(cursor.byte()?) | u16::from(cursor.byte()?) << 8;
+        let mut input = Input::new(bytes, "a vector");
+        let head = u16::from(input.byte()?) | u16::from(input.byte()?) << 8;
         let rows = usize::from(head & 0x3ff) + 1;
         let tag = head >> 11;
-        let nulls = if head >> 10 & 1 == 0 { None } else { Some(Nulls::open(&mut cursor, rows)?) };
+        let nulls = if head >> 10 & 1 == 0 { None } else { Some(Nulls::open(&mut input, rows)?) };
         let values = match &nulls {
             Some(nulls) => nulls.rank(rows),
             None if tag == Tag::Nothing as u16 => 0,
             None => rows,
         };
-        let body = open_body(&mut cursor, tag, values, ty)?;
-        cursor.end()?;
+        let body = open_body(&mut input, tag, values, ty)?;
+        input.end()?;
         Ok(Vector { ty, rows, values, nulls, body })
     }
 
@@ -432,7 +432,7 @@ fn with_values<T: Copy + Default>(
     append(values)
 }
 
-fn open_body<'a>(cursor: &mut Cursor<'a>, tag: u16, values: usize, ty: ColumnType) -> Result<Body<'a>> {
+fn open_body<'a>(input: &mut Input<'a>, tag: u16, values: usize, ty: ColumnType) -> Result<Body<'a>> {
     const NOTHING: u16 = Tag::Nothing as u16;
     const PLAIN: u16 = Tag::Plain as u16;
     const DICTIONARY: u16 = Tag::Dictionary as u16;
@@ -441,22 +441,22 @@ fn open_body<'a>(cursor: &mut Cursor<'a>, tag: u16, values: usize, ty: ColumnTyp
     Ok(match (tag, Class::of(ty)) {
         (NOTHING, _) if values == 0 => Body::Nothing,
         _ if values == 0 => return Err(Error::corruption("a vector without values has a body")),
-        (PLAIN, Class::Integer | Class::Decimal) => Body::Integers(Integers::open(cursor, values)?),
-        (PLAIN, Class::Float32 | Class::Float64) => Body::Bits(Bits::open(cursor, values)?),
-        (PLAIN, Class::Strings) => Body::Strings(Strings::open(cursor, values)?),
+        (PLAIN, Class::Integer | Class::Decimal) => Body::Integers(Integers::open(input, values)?),
+        (PLAIN, Class::Float32 | Class::Float64) => Body::Bits(Bits::open(input, values)?),
+        (PLAIN, Class::Strings) => Body::Strings(Strings::open(input, values)?),
         (DICTIONARY, class) => {
-            let codes = Codes::open(cursor, values)?;
+            let codes = Codes::open(input, values)?;
             match class {
                 Class::Integer | Class::Decimal => {
-                    Body::IntegerDictionary(codes, Integers::open(cursor, codes.entries)?)
+                    Body::IntegerDictionary(codes, Integers::open(input, codes.entries)?)
                 }
-                Class::Float32 | Class::Float64 => Body::BitsDictionary(codes, Bits::open(cursor, codes.entries)?),
-                Class::Strings => Body::StringsDictionary(codes, Strings::open(cursor, codes.entries)?),
+                Class::Float32 | Class::Float64 => Body::BitsDictionary(codes, Bits::open(input, codes.entries)?),
+                Class::Strings => Body::StringsDictionary(codes, Strings::open(input, codes.entries)?),
             }
         }
-        (DECIMAL, Class::Float32) => Body::Decimals(Decimals::open(cursor, values, 4)?),
-        (DECIMAL, Class::Float64) => Body::Decimals(Decimals::open(cursor, values, 8)?),
-        (WIDE, Class::Decimal) => Body::Wide(Wide::open(cursor, values)?),
+        (DECIMAL, Class::Float32) => Body::Decimals(Decimals::open(input, values, 4)?),
+        (DECIMAL, Class::Float64) => Body::Decimals(Decimals::open(input, values, 8)?),
+        (WIDE, Class::Decimal) => Body::Wide(Wide::open(input, values)?),
         _ => return Err(Error::corruption(format!("a vector of type {ty:?} has an unknown body {tag}"))),
     })
 }

@@ -11,7 +11,8 @@ Decimals that do not fit 64 bits: whole bytes above a base.
 Such values are rare, so the layout is the plainest that has positions: whole bytes.
 */
 
-use super::cursor::{Cursor, low_byte};
+use super::bits::low_byte;
+use crate::bytes::Input;
 use crate::error::{Error, Result};
 
 /// Wide decimals, read in place.
@@ -23,14 +24,14 @@ pub(super) struct Wide<'a> {
 }
 
 impl<'a> Wide<'a> {
-    /// Takes `count` decimals off the cursor.
-    pub(super) fn open(cursor: &mut Cursor<'a>, count: usize) -> Result<Self> {
-        let base = cursor.i128()?;
-        let width = usize::from(cursor.byte()?);
+    /// Takes `count` decimals off the input.
+    pub(super) fn open(input: &mut Input<'a>, count: usize) -> Result<Self> {
+        let base = input.i128()?;
+        let width = usize::from(input.byte()?);
         if width > 16 {
             return Err(Error::corruption(format!("a vector has decimals of {width} bytes")));
         }
-        Ok(Wide { base, width, bytes: cursor.take(count * width)? })
+        Ok(Wide { base, width, bytes: input.take(count * width)? })
     }
 
     /// The decimal at `index`, which must be below the count.

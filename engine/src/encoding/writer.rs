@@ -5,8 +5,8 @@ Candidates are planned, not written: a plan knows its size to the byte. Cheap on
 dictionary, a symbol table) only where the cheap ones leave something to gain.
 */
 
+use super::bits::bit_width;
 use super::bits::{pack, packed_len};
-use super::cursor::{bit_width, put_varint, varint_len};
 use super::distinct::{Distinct, hash_bytes, hash_number};
 use super::floats::{BitsPlan, DecimalPlan, Float};
 use super::integers::Plan;
@@ -15,6 +15,7 @@ use super::strings::StringsPlan;
 use super::symbols::Trainer;
 use super::vector::Vector;
 use super::{Encoding, Tag, wide};
+use crate::bytes::{put_varint, varint_len};
 use crate::column::interval_bytes;
 use crate::error::{Error, Result};
 use crate::limits::{SLICE_ROWS_MAX, VALUE_BYTES_MAX};

@@ -243,16 +243,16 @@ fn a_row(n: i64) -> Vec<u8> {
 
 fn a_record() -> Vec<u8> {
     let mut builder = RecordBuilder::new();
-    builder.push(StorageId(101), Kind::Put, &(1u64 << 63 | 5).to_be_bytes(), &a_row(5)).unwrap();
-    builder.push(StorageId(101), Kind::Tombstone, &(1u64 << 63 | 6).to_be_bytes(), &[1]).unwrap();
+    builder.push(StorageId(101), Kind::Put, &(1u64 << 63 | 5).to_be_bytes(), &a_row(5));
+    builder.push(StorageId(101), Kind::Tombstone, &(1u64 << 63 | 6).to_be_bytes(), &[1]);
     builder.seal(42, -5).to_vec()
 }
 
 fn a_record_with_ranges() -> Vec<u8> {
     let mut builder = RecordBuilder::new();
-    builder.push_range(StorageId(101), &KeyRange::prefix(&[128, 1])).unwrap();
-    builder.push(StorageId(101), Kind::Put, &(1u64 << 63 | 5).to_be_bytes(), &a_row(5)).unwrap();
-    builder.push_range(StorageId(102), &KeyRange::all()).unwrap();
+    builder.push_range(StorageId(101), &KeyRange::prefix(&[128, 1]));
+    builder.push(StorageId(101), Kind::Put, &(1u64 << 63 | 5).to_be_bytes(), &a_row(5));
+    builder.push_range(StorageId(102), &KeyRange::all());
     builder.seal(43, -5).to_vec()
 }
 

@@ -17,6 +17,7 @@ until it is let go. Nothing is spurious but what the seed says.
 use super::sim::scheduler::{self, Context, Wait};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{PoisonError, TryLockError, TryLockResult};
 use std::time::Duration;
 
@@ -227,15 +228,20 @@ impl<T> fmt::Debug for RwLock<T> {
 }
 
 /// Lets threads that hold a [`Mutex`] wait until another says that its value changed.
+///
+/// To notify when nobody waits is nearly free: the standard library's makes a system call of it. So whoever notifies must have
+/// changed the value under the lock: then those who found it unchanged are counted before.
 #[derive(Default)]
 pub struct Condvar {
     inner: std::sync::Condvar,
+    /// Threads that wait, counted while they hold the lock.
+    waiting: AtomicUsize,
 }
 
 impl Condvar {
     /// A condition that nobody waits for.
     pub const fn new() -> Self {
-        Condvar { inner: std::sync::Condvar::new() }
+        Condvar { inner: std::sync::Condvar::new(), waiting: AtomicUsize::new(0) }
     }
 
     /// Lets the lock go, waits to be notified, and takes it again. May come back without having been notified.
@@ -243,7 +249,9 @@ impl Condvar {
         match scheduler::current() {
             None => {
                 let MutexGuard { inner, lock, release } = guard;
+                self.waiting.fetch_add(1, Ordering::SeqCst);
                 let inner = self.inner.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
                 MutexGuard { inner, lock, release }
             }
             Some(context) => self.wait_simulated(&context, guard, None).0,
@@ -255,7 +263,9 @@ impl Condvar {
         match scheduler::current() {
             None => {
                 let MutexGuard { inner, lock, release } = guard;
+                self.waiting.fetch_add(1, Ordering::SeqCst);
                 let waited = self.inner.wait_timeout(inner, timeout);
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
                 let (inner, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
                 (MutexGuard { inner, lock, release }, outcome.timed_out())
             }
@@ -280,6 +290,7 @@ impl Condvar {
     /// Wakes one of those who wait.
     pub fn notify_one(&self) {
         match scheduler::current() {
+            None if self.waiting.load(Ordering::SeqCst) == 0 => {}
             None => self.inner.notify_one(),
             Some(context) => {
                 context.point();
@@ -291,6 +302,7 @@ impl Condvar {
     /// Wakes all who wait.
     pub fn notify_all(&self) {
         match scheduler::current() {
+            None if self.waiting.load(Ordering::SeqCst) == 0 => {}
             None => self.inner.notify_all(),
             Some(context) => {
                 context.point();
@@ -307,6 +319,34 @@ impl Condvar {
 impl fmt::Debug for Condvar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Condvar")
+    }
+}
+
+/// The first thing that went wrong, if any did. To ask costs no lock as long as none did.
+#[derive(Debug, Default)]
+pub struct FirstFailure {
+    cause: Mutex<Option<String>>,
+    is_set: AtomicBool,
+}
+
+impl FirstFailure {
+    /// Remembers `cause`, unless something went wrong before.
+    pub fn note(&self, cause: impl FnOnce() -> String) {
+        self.cause.lock().get_or_insert_with(cause);
+        self.is_set.store(true, Ordering::Release);
+    }
+
+    /// Whether something went wrong.
+    pub fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Acquire)
+    }
+
+    /// What went wrong first.
+    pub fn cause(&self) -> Option<String> {
+        match self.is_set() {
+            true => self.cause.lock().clone(),
+            false => None,
+        }
     }
 }
 

@@ -138,14 +138,28 @@ impl KeySchema {
     /// `NullViolation`; `InvalidArgument` for another number of values or one that its column cannot hold;
     /// `LimitExceeded` for more than `KEY_BYTES_MAX` bytes.
     pub fn encode(&self, values: &[Value]) -> Result<Key> {
+        let mut key = Vec::with_capacity(self.fixed_width.unwrap_or(values.len() * 16));
+        self.encode_to(&mut key, values.iter())?;
+        Ok(key.into())
+    }
+
+    /// As [`KeySchema::encode`], of values that lie wherever they do, into memory that is there: what `out` held goes.
+    ///
+    /// # Errors
+    /// As [`KeySchema::encode`].
+    pub fn encode_to<'v>(&self, out: &mut Vec<u8>, values: impl ExactSizeIterator<Item = &'v Value>) -> Result<()> {
         if values.len() != self.columns.len() {
             let message = format!("{} values for a key of {} columns", values.len(), self.columns.len());
             return Err(Error::invalid(message));
         }
-        if let Some((value, column)) = values.iter().zip(&*self.columns).find(|(v, c)| !component::fits(v, c.ty)) {
-            return Err(Error::invalid(format!("value {value:?} in a key column of type {:?}", column.ty)));
+        out.clear();
+        for (number, (value, column)) in (1..).zip(values.zip(&*self.columns)) {
+            if !component::fits(value, column.ty) {
+                return Err(Error::invalid(format!("value {value:?} in a key column of type {:?}", column.ty)));
+            }
+            column.push(value, number, out)?;
         }
-        self.encode_prefix(values).map(Key::from)
+        check_len(out.len())
     }
 
     /// The bytes with which all keys start whose first columns have these values. Numbers may be out of their columns'

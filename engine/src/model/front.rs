@@ -15,7 +15,8 @@ comparisons without looking at a byte.
 */
 
 use super::eytzinger::Eytzinger;
-use super::wire::{Reader, cut_short, damaged, head, put_varint, take_varint};
+use super::wire::{Reader, cut_short, damaged, head, take_varint};
+use crate::bytes::put_varint;
 use crate::error::{Error, ErrorKind, Result};
 use std::cmp::Ordering;
 
@@ -60,11 +61,11 @@ impl FrontWriter {
             0
         } else {
             let shared = shared(&self.last, string);
-            put_varint(&mut self.data, shared);
+            put_varint(&mut self.data, shared as u64);
             shared
         };
         let rest = string.get(shared..).unwrap_or_default();
-        put_varint(&mut self.data, rest.len());
+        put_varint(&mut self.data, rest.len() as u64);
         self.data.extend_from_slice(rest);
         self.last.clear();
         self.last.extend_from_slice(string);

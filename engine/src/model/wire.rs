@@ -64,15 +64,6 @@ pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<usize> {
     None
 }
 
-pub(super) fn put_varint(out: &mut Vec<u8>, value: usize) {
-    let mut value = value as u64;
-    while value >= 0x80 {
-        out.push((value & 0x7F) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push((value & 0x7F) as u8);
-}
-
 /// The first 8 bytes as a number, missing ones being 0.
 #[inline]
 pub(super) fn head(bytes: &[u8]) -> u64 {

@@ -74,6 +74,7 @@ kind and one bit.
 */
 
 use super::{Layout, RunSchema, offset_of};
+use crate::bytes::{Input, put_counted, put_varint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{ENCODING_VERSION, KeySchema};
 use crate::limits::{COLUMNS_MAX, KEY_BYTES_MAX, KEY_COLUMNS_MAX, SLICE_ROWS_MAX};
@@ -162,7 +163,7 @@ impl Trailer {
     pub(super) fn decode(bytes: &[u8], id: RunId, file_bytes: u64) -> Result<Trailer> {
         let block: &[u8; TRAILER_BYTES] =
             bytes.try_into().map_err(|_| Error::corruption("the run's file is too short for a trailer"))?;
-        let mut input = Input::new(block);
+        let mut input = Input::new(block, "a part of the run");
         let trailer = Trailer {
             footer_offset: input.u64()?,
             footer_bytes: input.u64()?,
@@ -229,14 +230,15 @@ pub(super) struct Guard<'a> {
 
 impl<'a> Guard<'a> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        put_bytes(out, self.prev_last);
-        put_bytes(out, self.next_first);
+        put_counted(out, self.prev_last);
+        put_counted(out, self.next_first);
     }
 
     /// The guard, and the vector that follows.
     pub(super) fn decode(payload: &'a [u8]) -> Result<(Guard<'a>, &'a [u8])> {
-        let mut input = Input::new(payload);
-        let guard = Guard { prev_last: input.bytes(KEY_BYTES_MAX)?, next_first: input.bytes(KEY_BYTES_MAX)? };
+        let mut input = Input::new(payload, "a part of the run");
+        let guard =
+            Guard { prev_last: input.counted_up_to(KEY_BYTES_MAX)?, next_first: input.counted_up_to(KEY_BYTES_MAX)? };
         Ok((guard, input.rest()))
     }
 
@@ -330,8 +332,8 @@ impl Footer {
             self.data_end,
         ];
         head.iter().for_each(|field| put_varint(&mut out, *field));
-        put_bytes(&mut out, &self.min_key);
-        put_bytes(&mut out, &self.max_key);
+        put_counted(&mut out, &self.min_key);
+        put_counted(&mut out, &self.max_key);
         put_varint(&mut out, offset_of(self.sections.len()));
         for section in &self.sections {
             let fields = [section.kind.code(), section.column.0.into(), section.offset, section.bytes];
@@ -341,7 +343,7 @@ impl Footer {
     }
 
     pub(super) fn decode(payload: &[u8], trailer: &Trailer) -> Result<Footer> {
-        let mut input = Input::new(payload);
+        let mut input = Input::new(payload, "a part of the run");
         let features = input.varint()?;
         if features & !KNOWN_FEATURES != 0 {
             let message = format!("the run uses features {features:#x} that this release does not know");
@@ -349,24 +351,24 @@ impl Footer {
         }
         let mut footer = Footer {
             layout: Layout::of_code(input.varint()?)?,
-            slice_rows: input.count32()?,
-            tile_slices: input.count32()?,
+            slice_rows: input.varint32()?,
+            tile_slices: input.varint32()?,
             rows: input.varint()?,
             tombstones: input.varint()?,
-            slices: input.count32()?,
-            tiles: input.count32()?,
+            slices: input.varint32()?,
+            tiles: input.varint32()?,
             min_seq: input.varint()?,
             max_seq: input.varint()?,
             default_seq: input.varint()?,
             data_end: input.varint()?,
-            min_key: input.bytes(KEY_BYTES_MAX)?.to_vec(),
-            max_key: input.bytes(KEY_BYTES_MAX)?.to_vec(),
+            min_key: input.counted_up_to(KEY_BYTES_MAX)?.to_vec(),
+            max_key: input.counted_up_to(KEY_BYTES_MAX)?.to_vec(),
             sections: Vec::new(),
         };
-        let sections = input.count(SECTIONS_MAX)?;
+        let sections = input.count(SECTIONS_MAX, "sections")?;
         for _ in 0..sections {
             let kind = SectionKind::of(input.varint()?);
-            let column = ColumnId(input.count32()?);
+            let column = ColumnId(input.varint32()?);
             footer.sections.push(Section { kind, column, offset: input.varint()?, bytes: input.varint()? });
         }
         input.end()?;
@@ -434,14 +436,14 @@ const COLLATION_C: u8 = 0;
 
 /// Reads what [`encode_schema`] wrote.
 pub(super) fn decode_schema(payload: &[u8]) -> Result<RunSchema> {
-    let mut input = Input::new(payload);
+    let mut input = Input::new(payload, "a part of the run");
     let encoding = input.byte()?;
     if encoding != ENCODING_VERSION {
         return Err(Error::new(ErrorKind::NewerFormat, format!("the run's keys have encoding version {encoding}")));
     }
     let mut columns = Vec::new();
-    for _ in 0..input.count(COLUMNS_MAX + 1)? {
-        let id = ColumnId(input.count32()?);
+    for _ in 0..input.count(COLUMNS_MAX + 1, "columns")? {
+        let id = ColumnId(input.varint32()?);
         let ty = type_of([input.byte()?, input.byte()?, input.byte()?])?;
         if input.byte()? != COLLATION_C {
             return Err(Error::new(ErrorKind::NewerFormat, "a column of the run has a collation that is not known"));
@@ -450,8 +452,8 @@ pub(super) fn decode_schema(payload: &[u8]) -> Result<RunSchema> {
     }
     let mut key_columns = Vec::new();
     let mut key_types = Vec::new();
-    for _ in 0..input.count(KEY_COLUMNS_MAX)? {
-        let id = ColumnId(input.count32()?);
+    for _ in 0..input.count(KEY_COLUMNS_MAX, "columns of a key")? {
+        let id = ColumnId(input.varint32()?);
         let nullable = input.byte()? != 0;
         let column = columns.iter().find(|(column, _)| *column == id);
         let (_, ty) = column.ok_or_else(|| Error::corruption("the run's key names a column that it does not store"))?;
@@ -516,105 +518,6 @@ fn type_of([number, precision, scale]: [u8; 3]) -> Result<ColumnType> {
             return Err(Error::corruption(message));
         }
     })
-}
-
-/// Appends a varint.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
-}
-
-/// Appends a varint length and the bytes.
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, offset_of(bytes.len()));
-    out.extend_from_slice(bytes);
-}
-
-/// Bytes from the file that are taken off the front; what is not there is corruption.
-#[derive(Debug)]
-pub(super) struct Input<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Input<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Input { rest: bytes }
-    }
-
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let (head, rest) = self.rest.split_at_checked(count).ok_or_else(ends_early)?;
-        self.rest = rest;
-        Ok(head)
-    }
-
-    pub(super) fn byte(&mut self) -> Result<u8> {
-        let (head, rest) = self.rest.split_first().ok_or_else(ends_early)?;
-        self.rest = rest;
-        Ok(*head)
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        let bytes = self.take(4)?.try_into().map_err(|_| ends_early())?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn u64(&mut self) -> Result<u64> {
-        let bytes = self.take(8)?.try_into().map_err(|_| ends_early())?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    pub(super) fn varint(&mut self) -> Result<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                break;
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(Error::corruption("a number in the run is longer than 64 bits"))
-    }
-
-    /// A varint of at most 32 bits.
-    pub(super) fn count32(&mut self) -> Result<u32> {
-        u32::try_from(self.varint()?).map_err(|_| Error::corruption("a count in the run is longer than 32 bits"))
-    }
-
-    /// A varint that counts at most `max` of something.
-    pub(super) fn count(&mut self, max: usize) -> Result<usize> {
-        let raw = self.varint()?;
-        let count = usize::try_from(raw).ok().filter(|count| *count <= max);
-        count.ok_or_else(|| Error::corruption(format!("a count in the run is {raw} where at most {max} can be")))
-    }
-
-    /// A varint length and as many bytes, at most `max`.
-    pub(super) fn bytes(&mut self, max: usize) -> Result<&'a [u8]> {
-        let count = self.count(max)?;
-        self.take(count)
-    }
-
-    pub(super) fn rest(self) -> &'a [u8] {
-        self.rest
-    }
-
-    pub(super) fn end(self) -> Result<()> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::corruption("a part of the run is longer than it should be"))
-        }
-    }
-}
-
-fn ends_early() -> Error {
-    Error::corruption("a part of the run ends early")
 }
 
 /// Places an error in the run's file, unless it is placed already.

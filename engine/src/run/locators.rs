@@ -13,8 +13,9 @@ where s + 1 begins, in O(1). A tile's start takes 8 bytes, a chunk's start 4; in
 frame, chunk starts are summed from the tile's lengths instead.
 */
 
-use super::format::{Footer, HEADER_BYTES, Input, put_varint};
+use super::format::{Footer, HEADER_BYTES};
 use super::{offset_of, small, wide};
+use crate::bytes::{Input, put_varint};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
@@ -76,7 +77,7 @@ impl Packed {
 
     /// Reads `count` numbers, which must come to no more than 32 bits each.
     fn decode(input: &mut Input<'_>, count: usize) -> Result<Packed> {
-        let least = input.count32()?.into();
+        let least = input.varint32()?.into();
         let width = u32::from(input.byte()?);
         if width > 32 {
             return Err(Error::corruption(format!("the run's locators have a width of {width} bits")));
@@ -153,7 +154,7 @@ pub(super) struct Locators {
 impl Locators {
     /// Reads the section's payload and checks it against the footer.
     pub(super) fn decode(payload: &[u8], footer: &Footer, columns: usize) -> Result<Locators> {
-        let mut input = Input::new(payload);
+        let mut input = Input::new(payload, "a part of the run");
         if input.varint()? != offset_of(columns) || input.varint()? != u64::from(footer.slices) {
             return Err(Error::corruption("the run's locators are not those of its schema"));
         }
@@ -346,8 +347,8 @@ fn length(bytes: u64) -> usize {
 fn decode_short(input: &mut Input<'_>, footer: &Footer) -> Result<Vec<ShortTile>> {
     let full = footer.slice_rows * footer.tile_slices;
     let mut short: Vec<ShortTile> = Vec::new();
-    for _ in 0..input.count(wide(footer.tiles))? {
-        let tile = ShortTile { tile: input.count32()?, rows: input.count32()? };
+    for _ in 0..input.count(wide(footer.tiles), "tiles")? {
+        let tile = ShortTile { tile: input.varint32()?, rows: input.varint32()? };
         let ascending = short.last().is_none_or(|last| last.tile < tile.tile);
         if !ascending || tile.tile >= footer.tiles || tile.rows == 0 || tile.rows >= full {
             return Err(Error::corruption("the run's short tiles are out of order or range"));
@@ -371,7 +372,7 @@ mod tests {
             if width <= 32 {
                 let mut out = Vec::new();
                 packed.encode(values.len(), &mut out);
-                let mut input = Input::new(&out);
+                let mut input = Input::new(&out, "a part of the run");
                 let back = Packed::decode(&mut input, values.len()).unwrap();
                 input.end().unwrap();
                 assert!(values.iter().enumerate().all(|(i, value)| back.get(i) == *value), "width {width}");

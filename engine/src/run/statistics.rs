@@ -19,9 +19,9 @@ its last character raised by one it is an upper bound, and where nothing can be 
 only marked. JSON has no order, so no bounds.
 */
 
-use super::format::{Input, put_varint};
 use super::predicate::{compare_floats, interval_nanos};
 use super::{offset_of, wide};
+use crate::bytes::{Input, put_varint};
 use crate::column::{ColumnSink, value_at};
 use crate::encoding::{self, Vector};
 use crate::error::{Error, Result};
@@ -368,15 +368,15 @@ impl StatsDirectory {
     /// Reads the directory of a section about `slices` slices of a column of type `ty`.
     pub(super) fn open(payload: &[u8], ty: ColumnType, slices: u32) -> Result<StatsDirectory> {
         let vectors = wide(slices).div_ceil(SLICE_ROWS_MAX);
-        let mut input = Input::new(payload);
+        let mut input = Input::new(payload, "a part of the run");
         let mut parts = Vec::new();
-        for _ in 0..input.count(PARTS_MAX)? {
+        for _ in 0..input.count(PARTS_MAX, "parts")? {
             let part = input.byte()?;
-            let count = input.count(vectors)?;
+            let count = input.count(vectors, "vectors")?;
             if count != vectors {
                 return Err(Error::corruption("a part of a column's statistics has not a vector for every slice"));
             }
-            let lengths = (0..count).map(|_| input.count(payload.len())).collect::<Result<Vec<_>>>()?;
+            let lengths = (0..count).map(|_| input.count(payload.len(), "bytes")).collect::<Result<Vec<_>>>()?;
             parts.push((part, lengths));
         }
         let mut end = payload.len() - input.rest().len();

@@ -11,14 +11,15 @@ prefix.
 
 use crate::compaction::erased;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{Key, KeyRange};
+use crate::key::Key;
 use crate::manifest::Edit;
-use crate::memtable::{Entry, Kind};
+use crate::memtable::Entry;
 use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED, RowStream};
 use crate::scan::plan::{Edge, Span};
 use crate::scan::point::{self, Place};
 use crate::scan::source::{Columns, RunReading, RunStream};
 use crate::scan::tree::{Erased, LAST_LEVEL, Mem, RunRef, Source, Tree};
+use crate::txn::buffer::Buffer;
 use crate::txn::catalog::{Catalog, SystemRow, no_such_table};
 use crate::txn::gate::Pass;
 use crate::txn::record::RecordBuilder;
@@ -135,10 +136,6 @@ impl TableWrites {
         }
         Ok(())
     }
-
-    fn entries(&self) -> Vec<Entry> {
-        self.mem.table.range(&KeyRange::all(), Seq::MAX, false).collect()
-    }
 }
 
 /// What a commit puts into one storage's memtable.
@@ -182,25 +179,25 @@ impl Transaction {
     /// Through the log.
     pub(super) fn commit_record(&mut self) -> Result<Seq> {
         let store = Arc::clone(&self.store);
-        store.throttle(self.writes.values().map(|writes| writes.mem.table.bytes()).sum());
+        store.throttle(self.writes.values().map(|writes| writes.buffer.bytes()).sum());
         let mut record = RecordBuilder::new();
         let mut deliveries = Vec::new();
         let mut passes: Vec<Pass> = Vec::new();
-        for (storage, writes) in &self.writes {
+        for (storage, writes) in &mut self.writes {
             let gate = &writes.storage.shared.gate;
             // Whoever deletes a range passes alone: it is looked through for what others changed.
             passes.push(if writes.erased.is_empty() { gate.share()? } else { gate.close()? });
-            let rows = writes.entries();
+            let rows = writes.buffer.take();
             for span in &writes.erased {
-                record.push_range(*storage, &span.range())?;
+                record.push_range(*storage, &span.range());
             }
             for row in &rows {
-                record.push(*storage, row.kind(), row.key(), row.row())?;
+                record.push(*storage, row.kind(), row.key(), row.row());
             }
             deliveries.push(Delivery { storage: *storage, erased: writes.erased.clone(), rows });
         }
         let checked_to = self.precheck(&store)?;
-        let (seq, lsn) = self.append(&store, record, &deliveries, checked_to)?;
+        let (seq, lsn) = self.append(&store, record, deliveries, checked_to)?;
         drop(passes);
         if mutant!(VisibleBeforeDurable) {
             store.publish(seq);
@@ -233,7 +230,7 @@ impl Transaction {
         &self,
         store: &Store,
         mut record: RecordBuilder,
-        deliveries: &[Delivery],
+        deliveries: Vec<Delivery>,
         (checked_to, checked_trees): (Seq, Arc<Trees>),
     ) -> Result<(Seq, Lsn)> {
         let log = store.log()?;
@@ -254,7 +251,7 @@ impl Transaction {
         }
         let system = self.system_rows()?;
         for row in &system {
-            record.push(row.storage, row.kind, &row.key, &row.row)?;
+            record.push(row.storage, row.kind, &row.key, &row.row);
         }
         let seq = commits.last_seq + 1;
         let start = log.appended();
@@ -273,21 +270,19 @@ impl Transaction {
             store.change_trees(|trees| trees.extend(self.fresh.iter().map(|(id, new)| (*id, new.clone()))));
             trees = store.view().trees;
         }
+        let bytes = deliveries.iter().flat_map(|delivery| &delivery.rows).map(|row| row.key().len() + row.row().len());
+        store.counters.bytes_committed.fetch_add(u64::try_from(bytes.sum::<usize>()).unwrap_or(0), Ordering::Relaxed);
+        let written: Vec<StorageId> = deliveries.iter().map(|delivery| delivery.storage).collect();
         for delivery in deliveries {
-            let rows = delivery.rows.iter().map(|row| (row.kind(), row.key(), row.row()));
-            deliver(&trees, delivery.storage, start, seq, &delivery.erased, rows)?;
+            deliver(&trees, delivery.storage, start, seq, &delivery.erased, delivery.rows)?;
         }
         for row in &system {
-            let row_parts = (row.kind, row.key.as_slice(), row.row.as_slice());
-            deliver(&trees, row.storage, start, seq, &[], std::iter::once(row_parts))?;
+            deliver(&trees, row.storage, start, seq, &[], [Entry::new(&row.key, seq, row.kind, &row.row)])?;
         }
         if let Some(catalog) = catalog {
             commits.catalog = Arc::clone(&catalog);
             store.await_catalog(seq, catalog);
         }
-        let bytes = deliveries.iter().flat_map(|delivery| &delivery.rows).map(|row| row.key().len() + row.row().len());
-        store.counters.bytes_committed.fetch_add(u64::try_from(bytes.sum::<usize>()).unwrap_or(0), Ordering::Relaxed);
-        let written: Vec<StorageId> = deliveries.iter().map(|delivery| delivery.storage).collect();
         store.rotate_full(&commits, &written)?;
         Ok((seq, lsn))
     }
@@ -447,20 +442,18 @@ fn meets_nothing(tree: &Tree, run: &RunRef) -> bool {
 }
 
 /// Puts deleted ranges and rows into a storage's memtable.
-fn deliver<'a>(
+fn deliver(
     trees: &Trees,
     storage: StorageId,
     start: Lsn,
     seq: Seq,
     erased: &[Span],
-    rows: impl Iterator<Item = (Kind, &'a [u8], &'a [u8])>,
+    rows: impl IntoIterator<Item = Entry>,
 ) -> Result<()> {
     let storage = trees.get(&storage).ok_or_else(|| Error::internal("a commit into a storage that is not there"))?;
     storage.tree.active.needs(start);
     erased.iter().for_each(|span| storage.tree.active.erase(span.clone(), seq));
-    for (kind, key, row) in rows {
-        storage.tree.active.table.insert(key, seq, kind, row);
-    }
+    rows.into_iter().for_each(|row| storage.tree.active.table.insert_entry(row.at(seq)));
     storage.shared.committed(seq);
     Ok(())
 }
@@ -468,7 +461,7 @@ fn deliver<'a>(
 impl TableWrites {
     /// Makes everything written so far final runs, held against the table, whose gate stays closed.
     fn settle(&mut self, store: &Arc<Store>, id: StorageId, since: Seq) -> Result<()> {
-        let buffered = !self.mem.table.is_empty();
+        let buffered = !self.buffer.is_empty();
         let rows = buffered || self.stager.lock().is_some();
         if !rows && self.erased.is_empty() {
             return Ok(());
@@ -491,8 +484,8 @@ impl TableWrites {
             stager.put_before(std::mem::take(&mut self.loaded));
         }
         if buffered {
-            stager.adopt_mem(&self.mem, std::mem::take(&mut self.expects).into_iter().collect())?;
-            self.mem = Mem::new(0);
+            stager.adopt_mem(&self.buffer.mem(), std::mem::take(&mut self.expects).into_iter().collect())?;
+            self.buffer = Buffer::new();
         }
         self.loaded = stager.settle(&tree, Rule::Expect)?.0;
         Ok(())

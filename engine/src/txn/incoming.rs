@@ -1,16 +1,18 @@
 /*!
-Batches as callers hand them in, checked and brought into the shape in which a table stores them: every stored column in
+Batches and single rows as callers hand them in, checked and brought into the shape in which a table stores them: every stored column in
 the order of its schema, and a key for each row.
 */
 
+use crate::column::ColumnSink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::EncodedKeys;
 use crate::limits::VALUE_BYTES_MAX;
+use crate::row::encode_row;
 use crate::run::RunSchema;
 use crate::scan::projected_type;
 use crate::txn::WriteKind;
 use crate::txn::store::Shared;
-use crate::types::{ColumnDef, ColumnId, ColumnType, TableDef};
+use crate::types::{ColumnDef, ColumnId, ColumnType, TableDef, Value};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
 use arrow::datatypes::Int64Type;
 use std::sync::Arc;
@@ -96,6 +98,43 @@ fn row_ids(given: Option<ArrayRef>, rows: usize, kind: WriteKind, shared: &Share
         shared.skip_row_id(*most);
     }
     Ok(ids)
+}
+
+/// One row, whose values are those of all declared columns, as a batch of them.
+pub(crate) fn of_one_row(table: &TableDef, values: &[Value]) -> Result<RecordBatch> {
+    let array = |(column, value): (&ColumnDef, &Value)| {
+        let mut sink = ColumnSink::new(column.ty, 1);
+        sink.append(value)?;
+        Ok(sink.finish())
+    };
+    let arrays = table.columns.iter().zip(values).map(array).collect::<Result<Vec<_>>>()?;
+    let schema = table.projected_schema(&table.column_ids())?;
+    RecordBatch::try_new(schema, arrays).map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// One row, whose values are those of all declared columns, as key and row.
+///
+/// # Errors
+/// As [`Incoming::new`].
+pub(crate) fn encode(
+    table: &TableDef,
+    schema: &RunSchema,
+    shared: &Shared,
+    values: &[Value],
+) -> Result<(Vec<u8>, Vec<u8>)> {
+    if let Some((column, _)) = table.columns.iter().zip(values).find(|(c, value)| !c.nullable && **value == Value::Null)
+    {
+        return Err(null_violation(&column.name));
+    }
+    let row_id = if table.has_hidden_key() { Value::Int(shared.take_row_ids(1)) } else { Value::Null };
+    let value = |id: &ColumnId| match *id {
+        ColumnId::ROW_ID => &row_id,
+        id => table.columns.iter().position(|c| c.id == id).and_then(|place| values.get(place)).unwrap_or(&Value::Null),
+    };
+    let (mut key, mut row) = (Vec::new(), Vec::new());
+    schema.key.encode_to(&mut key, schema.key_columns.iter().map(value))?;
+    encode_row(&mut row, schema.columns.iter().map(|(id, ty)| (*id, *ty, value(id))))?;
+    Ok((key, row))
 }
 
 impl Incoming {

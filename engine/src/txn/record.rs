@@ -2,87 +2,80 @@
 A commit as one record of the log.
 
 ```text
-    version u8 = 1 or 2 | sequence number u64 | unix microseconds i64 | operations u32
-    operation           = storage u64 | kind u8 (0 put, 1 tombstone) | key length u32 | key | row length u32 | row
-      or, in version 2, = storage u64 | kind u8 = 2 (deleted range) | start length u32 | start | end length u32 | end
-    start, end          = an end of a range, as in `key/bound.rs`
+    version u8 = 3 | sequence number u64 | unix microseconds i64 | operation*
+    operation      = kind u8 (0 put, 1 tombstone) | storage | key | row
+      or           = kind u8 = 2 (deleted range)  | storage | start | end
+    storage        = varint
+    key, row       = length varint | bytes
+    start, end     = length varint | an end of a range, as in `key/bound.rs`
 ```
 
-All numbers are little-endian. A record is whole or absent: the log's frames see to that. The decoder trusts nothing
-all the same, so that a foreign record is an error and never a wrong row.
+Numbers are little-endian, varints LEB128. The record's length, which the log knows, ends the operations. A record is whole or
+absent: the log's frames see to that. The decoder trusts nothing all the same, so that a foreign record is an error and never a
+wrong row.
 
-A commit's rows are newer than its deleted ranges, whatever their order in the record. A record has version 2 only where it
-has a deleted range: older releases read what they understand, and refuse the rest.
+A commit's rows are newer than its deleted ranges, whatever their order in the record.
+
+Earlier releases wrote versions 1 and 2, which are read for ever: behind the time stands a u32 count of operations, each of them
+storage u64 | kind u8 | length u32 | bytes | length u32 | bytes. Only version 2 has deleted ranges.
 */
 
+use crate::bytes::{Input, put_counted, put_varint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyRange, decode_range, encode_bound};
 use crate::memtable::Kind;
 use crate::types::{Seq, StorageId};
 
-/// Rows only.
-const VERSION_ROWS: u8 = 1;
-/// Rows and deleted ranges.
-const VERSION_RANGES: u8 = 2;
+/// What is written.
+const VERSION: u8 = 3;
+/// Fixed-width fields, rows only.
+const VERSION_FIXED_ROWS: u8 = 1;
+/// Fixed-width fields, rows and deleted ranges.
+const VERSION_FIXED: u8 = 2;
 
 const PUT: u8 = 0;
 const TOMBSTONE: u8 = 1;
 const ERASE: u8 = 2;
 
+/// What errors call a record.
+const WHAT: &str = "a commit record";
+
 /// Operations gathered for one record. The sequence number is put in at the end, when the commit's place is known.
 #[derive(Debug)]
 pub(crate) struct RecordBuilder {
-    version: u8,
     bytes: Vec<u8>,
-    operations: u32,
 }
 
-const HEAD_BYTES: usize = 1 + 8 + 8 + 4;
+const HEAD_BYTES: usize = 1 + 8 + 8;
 
 impl RecordBuilder {
     pub(crate) fn new() -> Self {
-        RecordBuilder { version: VERSION_ROWS, bytes: vec![0; HEAD_BYTES], operations: 0 }
+        RecordBuilder { bytes: vec![0; HEAD_BYTES] }
     }
 
-    pub(crate) fn push(&mut self, storage: StorageId, kind: Kind, key: &[u8], row: &[u8]) -> Result<()> {
+    pub(crate) fn push(&mut self, storage: StorageId, kind: Kind, key: &[u8], row: &[u8]) {
         let kind = match kind {
             Kind::Put => PUT,
             Kind::Tombstone => TOMBSTONE,
         };
-        self.put(storage, kind, key, row)
+        self.put(storage, kind, key, row);
     }
 
     /// A deleted range.
-    pub(crate) fn push_range(&mut self, storage: StorageId, range: &KeyRange) -> Result<()> {
-        self.version = VERSION_RANGES;
-        self.put(storage, ERASE, &encode_bound(&range.start), &encode_bound(&range.end))
+    pub(crate) fn push_range(&mut self, storage: StorageId, range: &KeyRange) {
+        self.put(storage, ERASE, &encode_bound(&range.start), &encode_bound(&range.end));
     }
 
-    fn put(&mut self, storage: StorageId, kind: u8, key: &[u8], row: &[u8]) -> Result<()> {
-        let len = |bytes: &[u8]| {
-            u32::try_from(bytes.len()).map_err(|_| Error::new(ErrorKind::LimitExceeded, "a row of more than 4 GiB"))
-        };
-        let (key_len, row_len) = (len(key)?, len(row)?);
-        self.bytes.extend_from_slice(&storage.0.to_le_bytes());
+    fn put(&mut self, storage: StorageId, kind: u8, key: &[u8], row: &[u8]) {
         self.bytes.push(kind);
-        self.bytes.extend_from_slice(&key_len.to_le_bytes());
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(&row_len.to_le_bytes());
-        self.bytes.extend_from_slice(row);
-        self.operations = self
-            .operations
-            .checked_add(1)
-            .ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "more than 4 billion rows in one commit"))?;
-        Ok(())
+        put_varint(&mut self.bytes, storage.0);
+        put_counted(&mut self.bytes, key);
+        put_counted(&mut self.bytes, row);
     }
 
     /// The whole record.
     pub(crate) fn seal(&mut self, seq: Seq, unix_micros: i64) -> &[u8] {
-        let head = [self.version]
-            .into_iter()
-            .chain(seq.to_le_bytes())
-            .chain(unix_micros.to_le_bytes())
-            .chain(self.operations.to_le_bytes());
+        let head = [VERSION].into_iter().chain(seq.to_le_bytes()).chain(unix_micros.to_le_bytes());
         self.bytes.iter_mut().zip(head).for_each(|(place, byte)| *place = byte);
         &self.bytes
     }
@@ -123,53 +116,61 @@ pub(crate) struct Record<'a> {
 /// # Errors
 /// `NewerFormat` for another version; `Corruption` where the bytes are no record.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Record<'_>> {
-    let mut reader = Reader(bytes);
-    let [version] = reader.array()?;
-    if ![VERSION_ROWS, VERSION_RANGES].contains(&version) {
+    let mut input = Input::new(bytes, WHAT);
+    let version = input.byte()?;
+    if ![VERSION_FIXED_ROWS, VERSION_FIXED, VERSION].contains(&version) {
         return Err(Error::new(ErrorKind::NewerFormat, format!("commit record of version {version}")));
     }
-    let seq = u64::from_le_bytes(reader.array()?);
-    let _unix_micros = i64::from_le_bytes(reader.array()?);
-    let count = u32::from_le_bytes(reader.array()?);
-    // The count is not believed for the allocation: each operation takes at least 17 bytes.
-    let mut operations = Vec::with_capacity(usize::try_from(count).unwrap_or(usize::MAX).min(bytes.len() / 17));
-    for _ in 0..count {
-        let storage = StorageId(u64::from_le_bytes(reader.array()?));
-        let [kind] = reader.array()?;
-        let key = reader.counted()?;
-        let row = reader.counted()?;
-        let what = match kind {
-            PUT => What::Row(RowChange { kind: Kind::Put, key, row }),
-            TOMBSTONE => What::Row(RowChange { kind: Kind::Tombstone, key, row }),
-            ERASE if version == VERSION_RANGES => What::Erase(decode_range(key, row)?),
-            other => return Err(Error::corruption(format!("operation of kind {other} in a commit record"))),
-        };
-        operations.push(Operation { storage, what });
-    }
-    match reader.0.is_empty() {
-        true => Ok(Record { seq, operations }),
-        false => Err(Error::corruption("bytes behind the last operation of a commit record")),
-    }
+    let seq = input.u64()?;
+    let _unix_micros = input.i64()?;
+    let operations = match version {
+        VERSION => operations(&mut input)?,
+        _ => fixed_operations(&mut input, version)?,
+    };
+    input.end()?;
+    Ok(Record { seq, operations })
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let (taken, rest) =
-            self.0.split_at_checked(len).ok_or_else(|| Error::corruption("a commit record is cut short"))?;
-        self.0 = rest;
-        Ok(taken)
+fn operations<'a>(input: &mut Input<'a>) -> Result<Vec<Operation<'a>>> {
+    let mut operations = Vec::new();
+    while input.left() > 0 {
+        let kind = input.byte()?;
+        let storage = StorageId(input.varint()?);
+        operations.push(operation(storage, kind, input.counted()?, input.counted()?, true)?);
     }
+    Ok(operations)
+}
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        self.take(N)?.try_into().map_err(|_| Error::corruption("a commit record is cut short"))
+/// Those of versions 1 and 2.
+fn fixed_operations<'a>(input: &mut Input<'a>, version: u8) -> Result<Vec<Operation<'a>>> {
+    let count = input.u32()?;
+    let mut operations = Vec::new();
+    for _ in 0..count {
+        let storage = StorageId(input.u64()?);
+        let kind = input.byte()?;
+        let mut counted = || {
+            let len = input.u32()?;
+            input.take(usize::try_from(len).unwrap_or(usize::MAX))
+        };
+        operations.push(operation(storage, kind, counted()?, counted()?, version == VERSION_FIXED)?);
     }
+    Ok(operations)
+}
 
-    fn counted(&mut self) -> Result<&'a [u8]> {
-        let len = u32::from_le_bytes(self.array()?);
-        self.take(usize::try_from(len).unwrap_or(usize::MAX))
-    }
+fn operation<'a>(
+    storage: StorageId,
+    kind: u8,
+    key: &'a [u8],
+    row: &'a [u8],
+    knows_ranges: bool,
+) -> Result<Operation<'a>> {
+    let what = match kind {
+        PUT => What::Row(RowChange { kind: Kind::Put, key, row }),
+        TOMBSTONE => What::Row(RowChange { kind: Kind::Tombstone, key, row }),
+        ERASE if knows_ranges => What::Erase(decode_range(key, row)?),
+        other => return Err(Error::corruption(format!("operation of kind {other} in a commit record"))),
+    };
+    Ok(Operation { storage, what })
 }
 
 #[cfg(test)]
@@ -179,51 +180,86 @@ mod tests {
 
     fn sample() -> RecordBuilder {
         let mut builder = RecordBuilder::new();
-        builder.push(StorageId(100), Kind::Put, b"key", b"row").unwrap();
-        builder.push(StorageId(7), Kind::Tombstone, b"gone", b"").unwrap();
+        builder.push(StorageId(100), Kind::Put, b"key", b"row");
+        builder.push(StorageId(u64::MAX), Kind::Tombstone, b"gone", b"");
         builder
+    }
+
+    fn range() -> KeyRange {
+        KeyRange { start: Bound::Excluded((&b"a"[..]).into()), end: Bound::Unbounded }
     }
 
     #[test]
     fn what_is_written_is_read() {
         let mut builder = sample();
+        builder.push_range(StorageId(5), &range());
         let record = decode(builder.seal(42, -5)).unwrap();
         assert_eq!(record.seq, 42);
-        assert_eq!(record.operations.len(), 2);
         let put = What::Row(RowChange { kind: Kind::Put, key: b"key", row: b"row" });
-        assert_eq!(record.operations[0], Operation { storage: StorageId(100), what: put });
-        assert!(matches!(record.operations[1].what, What::Row(RowChange { kind: Kind::Tombstone, .. })));
+        let gone = What::Row(RowChange { kind: Kind::Tombstone, key: b"gone", row: b"" });
+        let expected = [(100, put), (u64::MAX, gone), (5, What::Erase(range()))]
+            .map(|(storage, what)| Operation { storage: StorageId(storage), what });
+        assert_eq!(record.operations, expected);
+    }
+
+    /// As releases wrote it that had fixed-width fields.
+    fn fixed(version: u8, operations: &[(u64, u8, &[u8], &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![version];
+        bytes.extend_from_slice(&42_u64.to_le_bytes());
+        bytes.extend_from_slice(&(-5_i64).to_le_bytes());
+        bytes.extend_from_slice(&(operations.len() as u32).to_le_bytes());
+        for (storage, kind, key, row) in operations {
+            bytes.extend_from_slice(&storage.to_le_bytes());
+            bytes.push(*kind);
+            for part in [key, row] {
+                bytes.extend_from_slice(&(part.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(part);
+            }
+        }
+        bytes
     }
 
     #[test]
-    fn a_deleted_range_is_read_and_raises_the_version() {
-        let mut builder = sample();
-        assert_eq!(builder.seal(1, 1)[0], VERSION_ROWS);
-        let range = KeyRange { start: Bound::Excluded((&b"a"[..]).into()), end: Bound::Unbounded };
-        builder.push_range(StorageId(5), &range).unwrap();
-        let bytes = builder.seal(2, 1).to_vec();
-        assert_eq!(bytes[0], VERSION_RANGES);
-        let record = decode(&bytes).unwrap();
-        assert_eq!(record.operations[2], Operation { storage: StorageId(5), what: What::Erase(range) });
-        // A record of rows only has none, whatever a damaged byte says; and what is newer is refused.
-        let mut older = bytes.clone();
-        older[0] = VERSION_ROWS;
-        assert_eq!(decode(&older).unwrap_err().kind(), ErrorKind::Corruption);
-        older[0] = 3;
-        assert_eq!(decode(&older).unwrap_err().kind(), ErrorKind::NewerFormat);
+    fn earlier_versions_are_read() {
+        let rows: [(u64, u8, &[u8], &[u8]); 2] = [(100, PUT, b"key", b"row"), (u64::MAX, TOMBSTONE, b"gone", b"")];
+        let mut new = sample();
+        let new = decode(new.seal(42, -5)).unwrap();
+        for version in [VERSION_FIXED_ROWS, VERSION_FIXED] {
+            let bytes = fixed(version, &rows);
+            let old = decode(&bytes).unwrap();
+            assert_eq!((old.seq, &old.operations), (42, &new.operations));
+            for len in 0..bytes.len() {
+                assert!(decode(&bytes[..len]).is_err(), "version {version} cut at {len}");
+            }
+        }
+        // A record of rows only has no deleted range, whatever a damaged byte says; and what is newer is refused.
+        let (start, end) = (encode_bound(&range().start), encode_bound(&range().end));
+        let erased: [(u64, u8, &[u8], &[u8]); 1] = [(5, ERASE, &start, &end)];
+        assert_eq!(decode(&fixed(VERSION_FIXED, &erased)).unwrap().operations[0].what, What::Erase(range()));
+        assert_eq!(decode(&fixed(VERSION_FIXED_ROWS, &erased)).unwrap_err().kind(), ErrorKind::Corruption);
+        assert_eq!(decode(&fixed(4, &erased)).unwrap_err().kind(), ErrorKind::NewerFormat);
+        // A count is not believed.
+        let mut huge = fixed(VERSION_FIXED, &rows);
+        huge[17..21].fill(0xff);
+        assert!(decode(&huge).is_err());
     }
 
     #[test]
     fn damaged_records_are_errors() {
         let mut builder = sample();
-        let whole = builder.seal(1, 1).to_vec();
-        for len in 0..whole.len() {
+        let (first, whole) = {
+            let mut one = RecordBuilder::new();
+            one.push(StorageId(100), Kind::Put, b"key", b"row");
+            (one.seal(1, 1).len(), builder.seal(1, 1).to_vec())
+        };
+        // An operation more or less is a record too; the log knows where one ends.
+        for len in (0..whole.len()).filter(|len| ![HEAD_BYTES, first].contains(len)) {
             assert!(decode(&whole[..len]).is_err(), "cut at {len}");
         }
-        let mut huge = whole.clone();
-        huge[17..21].fill(0xff);
-        assert!(decode(&huge).is_err());
         let longer = [whole.as_slice(), &[0]].concat();
         assert_eq!(decode(&longer).unwrap_err().kind(), ErrorKind::Corruption);
+        let mut unknown = whole;
+        unknown[HEAD_BYTES] = 3;
+        assert_eq!(decode(&unknown).unwrap_err().kind(), ErrorKind::Corruption);
     }
 }

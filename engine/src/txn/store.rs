@@ -19,7 +19,7 @@ use crate::compaction::output::Output;
 use crate::compaction::policy::{self, Round};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::IoRef;
-use crate::io::sync::{Condvar, Mutex};
+use crate::io::sync::{Condvar, FirstFailure, Mutex};
 use crate::io::thread;
 use crate::manifest::{Edit, LoadRecord, Manifest, RunEntry};
 use crate::memory::{Memory, MemoryUse};
@@ -211,7 +211,7 @@ pub(crate) struct Store {
     loads: Mutex<BTreeMap<StorageId, Vec<LoadRecord>>>,
     next_id: AtomicU64,
     next_mem: AtomicU64,
-    poison: Mutex<Option<String>>,
+    poison: FirstFailure,
     closed: AtomicBool,
     pub(crate) calls: Mutex<Calls>,
     pub(crate) called: Condvar,
@@ -250,7 +250,7 @@ impl Store {
             loads: Mutex::new(parts.loads),
             next_id: AtomicU64::new(parts.next_id),
             next_mem: AtomicU64::new(parts.next_mem),
-            poison: Mutex::new(None),
+            poison: FirstFailure::default(),
             closed: AtomicBool::new(false),
             calls: Mutex::new(Calls::default()),
             called: Condvar::new(),
@@ -287,7 +287,7 @@ impl Store {
 
     /// After this, writes are refused.
     pub(crate) fn poison(&self, error: Error) -> Error {
-        self.poison.lock().get_or_insert_with(|| error.to_string());
+        self.poison.note(|| error.to_string());
         self.called.notify_all();
         self.flushed.notify_all();
         error
@@ -299,8 +299,7 @@ impl Store {
 
     /// Which write or sync failed, if one did.
     fn cause(&self) -> Option<String> {
-        let own = self.poison.lock().clone();
-        own.or_else(|| self.output.failure())
+        self.poison.cause().or_else(|| self.output.failure())
     }
 
     /// Closes the log. Later writes are refused.

@@ -1,6 +1,6 @@
 /*!
-OmenDB's engine: a table of two columns of bytes, the first one its key. Rows go in as Arrow batches, which are made within the
-time of a commit, since a caller would have to.
+OmenDB's engine: a table of two columns of bytes, the first one its key. Single rows go in as values, several as Arrow
+batches, which are made within the time of a commit, since a caller would have to.
 */
 
 use super::{Durability, Gauge, MEMTABLES, PERIOD, Result, Setup, Store};
@@ -70,10 +70,15 @@ fn table(db: &Db) -> Result<Arc<TableDef>> {
 
 impl Store for Omen {
     fn commit(&self, rows: &[Row]) -> Result<()> {
+        let mut txn = self.db.begin()?;
+        if let [row] = rows {
+            txn.put(&self.table, &[Value::Bytes(row.key.to_vec()), Value::Bytes(row.value.to_vec())])?;
+            txn.commit()?;
+            return Ok(());
+        }
         let keys: ArrayRef = Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| row.key)));
         let values: ArrayRef = Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| row.value)));
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), vec![keys, values])?;
-        let mut txn = self.db.begin()?;
         txn.write(&self.table, WriteKind::Put, &self.columns, &batch, Expectation::None)?;
         txn.commit()?;
         Ok(())
