@@ -99,10 +99,14 @@ pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const SEGMENT_BYTES_FIRST: u64 = 1024 * 1024;
 
 /// Bytes of records that wait to be written; who comes then has to write first. Bounds memory when the disk is slow.
-const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
+const PENDING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes of records that are gathered before they are written, when nobody waits for a sync.
 const GATHER_BYTES: usize = 256 * 1024;
+
+/// How much later than it promises a log that is synced at intervals may be before commits wait for it: a device that is slow for
+/// a moment stops nobody, one that stays behind stops all.
+const LAG_MAX: Duration = Duration::from_secs(1);
 
 /// How long the log must rest before it writes a watermark.
 const REST: Duration = Duration::from_millis(100);
@@ -112,10 +116,11 @@ const REST: Duration = Duration::from_millis(100);
 pub enum SyncMode {
     /// When its record is durable.
     Always,
-    /// At once; its record is durable this much later at most. A crash, of the process too, loses what came meanwhile.
+    /// At once; its record is durable this much later, and as much more as the sync takes that begins then. Where that would be
+    /// more than a second, commits wait. A crash, of the process too, loses what came meanwhile. The syncs are those of
+    /// [`Wal::tick`].
     Interval(Duration),
-    /// At once; its record is written when the next [`Wal::tick`] comes or enough has gathered, and durable when the
-    /// system likes.
+    /// At once; its record is written when the next [`Wal::tick`] comes, and durable when the system likes.
     None,
 }
 
@@ -216,6 +221,8 @@ struct State {
     closed: bool,
     last_append_nanos: u64,
     last_sync_nanos: u64,
+    /// Since when, at the earliest, there are records that are not durable, if there are any.
+    behind_since_nanos: u64,
 }
 
 impl State {
@@ -280,6 +287,7 @@ impl Wal {
             closed: false,
             last_append_nanos: now,
             last_sync_nanos: now,
+            behind_since_nanos: now,
         };
         let wal = Wal {
             io: io.clone(),
@@ -316,9 +324,12 @@ impl Wal {
             }
         }
         record::push(&mut state.pending, record)?;
+        state.last_append_nanos = self.io.monotonic_nanos();
+        if state.durable == state.appended {
+            state.behind_since_nanos = state.last_append_nanos;
+        }
         state.reserved += need;
         state.appended += length(record::PREFIX_BYTES + record.len());
-        state.last_append_nanos = self.io.monotonic_nanos();
         Ok(state.appended)
     }
 
@@ -339,19 +350,12 @@ impl Wal {
     pub fn commit(&self, lsn: Lsn) -> Result<()> {
         match self.options.sync {
             SyncMode::Always => self.sync_to(lsn),
-            SyncMode::Interval(interval) if self.is_due(&self.state.lock(), interval) => self.sync_to(lsn),
-            SyncMode::Interval(_) | SyncMode::None => {
-                let state = self.state.lock();
-                state.usable()?;
-                if state.pending.len() < GATHER_BYTES || state.writer.is_none() {
-                    return Ok(());
-                }
-                self.write_out(state).map(drop)
-            }
+            SyncMode::Interval(interval) if self.lags(&self.state.lock(), interval) => self.sync_to(lsn),
+            SyncMode::Interval(_) | SyncMode::None => self.state.lock().usable(),
         }
     }
 
-    /// Does what is due without a commit: syncs after an interval, writes what has gathered, writes a watermark after a
+    /// Does what is due and no commit waits for: syncs after an interval, writes what has gathered, writes a watermark after a
     /// rest, and prepares the next segment. To be called every few milliseconds by a background thread.
     pub fn tick(&self) -> Result<()> {
         let mut state = self.state.lock();
@@ -363,6 +367,7 @@ impl Wal {
                 let appended = state.appended;
                 state = self.reach(state, appended)?;
             }
+            SyncMode::Interval(_) if state.pending.len() >= GATHER_BYTES => state = self.write_out(state)?,
             SyncMode::None if !state.pending.is_empty() => state = self.write_out(state)?,
             _ if self.is_resting(&state) => state = self.rest(state)?,
             _ => {}
@@ -436,6 +441,11 @@ impl Wal {
 
     fn is_due(&self, state: &State, interval: Duration) -> bool {
         self.has_passed(interval, state.last_sync_nanos)
+    }
+
+    /// Whether what is not durable yet should have been long ago.
+    fn lags(&self, state: &State, interval: Duration) -> bool {
+        state.durable < state.appended && self.has_passed(interval + LAG_MAX, state.behind_since_nanos)
     }
 
     /// Whether all is durable for a while and no watermark says so yet.

@@ -17,7 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The longest wait for the sake of pace.
-const DELAY_MAX: Duration = Duration::from_millis(80);
+const DELAY_MAX: Duration = Duration::from_millis(20);
+
+/// What is not worth a sleep, which takes longer than it is told to: it is waited for together with what comes next.
+const DELAY_MIN: Duration = Duration::from_micros(200);
 
 /// Bytes a second of all writers together where pressure begins, and where it is worst.
 const RATE_MAX: u64 = RATE_MIN << RATE_STEPS;
@@ -106,7 +109,7 @@ impl Pace {
         self.pressure.lock().cause
     }
 
-    /// How long a commit of so many bytes waits before it goes on.
+    /// How long a commit of so many bytes waits before it goes on: not at all, or [`DELAY_MIN`] at least.
     pub(crate) fn take(&self, now: u64, bytes: u64) -> Duration {
         let level = self.level.load(Ordering::Acquire);
         if level == 0 {
@@ -117,7 +120,10 @@ impl Pace {
         // Idle time is not saved up, and no debt is carried beyond the longest wait.
         let begins = (*paid_at).clamp(now, now.saturating_add(nanos(DELAY_MAX)));
         *paid_at = begins.saturating_add(u64::try_from(cost).unwrap_or(u64::MAX));
-        Duration::from_nanos(begins - now)
+        match Duration::from_nanos(begins - now) {
+            short if short < DELAY_MIN => Duration::ZERO,
+            wait => wait,
+        }
     }
 
     /// Notes what a commit has waited.

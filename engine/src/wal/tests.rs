@@ -596,7 +596,7 @@ fn who_writes_without_waiting_leaves_nobody_waiting() {
                 thread::spawn("writer", move || {
                     for n in 0..5 {
                         let lsn = wal.append(&record(t * 100 + n, GATHER_BYTES / 2)).unwrap();
-                        wal.commit(lsn).unwrap();
+                        wal.tick().unwrap();
                         if t == 0 {
                             wal.sync_to(lsn).unwrap();
                         }
@@ -624,8 +624,10 @@ fn an_interval_log_is_durable_after_the_interval_and_not_before() {
         wal.tick().unwrap();
         assert_eq!(wal.durable(), lsn);
         thread::sleep(Duration::from_millis(51));
-        let lsn = wal.append(b"at once, the interval has passed").unwrap();
+        let lsn = wal.append(b"the interval has passed, but whose turn it is has not come").unwrap();
         wal.commit(lsn).unwrap();
+        assert!(wal.durable() < lsn);
+        wal.tick().unwrap();
         assert_eq!(wal.durable(), lsn);
     });
     report.into_result().unwrap();
@@ -633,7 +635,30 @@ fn an_interval_log_is_durable_after_the_interval_and_not_before() {
 }
 
 #[test]
-fn a_log_without_syncs_writes_what_has_gathered() {
+fn commits_wait_for_an_interval_log_that_stays_behind() {
+    let simulation = Simulation::new(4, SimOptions::default());
+    let disk = simulation.disk();
+    let report = simulation.run(move |io| {
+        let interval = Duration::from_millis(50);
+        let (wal, ..) = try_open(&io, small(SyncMode::Interval(interval)), 0).unwrap();
+        thread::sleep(Duration::from_secs(10));
+        let first = wal.append(b"an idle log is not behind").unwrap();
+        wal.commit(first).unwrap();
+        assert!(wal.durable() < first);
+        thread::sleep(interval + LAG_MAX);
+        let second = wal.append(b"nobody has synced").unwrap();
+        wal.commit(second).unwrap();
+        assert_eq!(wal.durable(), second);
+        let third = wal.append(b"and now it is not behind any more").unwrap();
+        wal.commit(third).unwrap();
+        assert!(wal.durable() < third);
+    });
+    report.into_result().unwrap();
+    assert_eq!(open(&disk.crash(Survivors::AllLost).io()).1.len(), 2);
+}
+
+#[test]
+fn a_log_without_syncs_writes_what_has_gathered_at_each_tick() {
     let disk = SimDisk::new(6);
     let io = disk.io();
     let (wal, ..) = try_open(&io, WalOptions { segment_bytes: 8 << 20, sync: SyncMode::None }, 0).unwrap();
@@ -642,6 +667,7 @@ fn a_log_without_syncs_writes_what_has_gathered() {
     wal.tick().unwrap();
     assert_eq!(open(&disk.crash(Survivors::AllKept).io()).1.len(), 1);
     wal.commit(wal.append(&vec![1; GATHER_BYTES]).unwrap()).unwrap();
+    wal.tick().unwrap();
     assert_eq!(open(&disk.crash(Survivors::AllKept).io()).1.len(), 2);
     assert_eq!(open(&disk.crash(Survivors::AllLost).io()).1.len(), 0);
     wal.sync_to(wal.appended()).unwrap();

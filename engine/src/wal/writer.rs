@@ -231,6 +231,7 @@ impl Wal {
         state.stages.syncing = true;
         let (written, file) = (state.stages.written, state.stages.file.clone());
         drop(state);
+        let begun = self.io.monotonic_nanos();
 
         let synced = match file.filter(|_| !mutant!(SkipLogSync)) {
             Some(file) => file.sync_data(),
@@ -245,6 +246,8 @@ impl Wal {
         }
         state.durable = state.durable.max(written);
         state.last_sync_nanos = now;
+        // What came since it began is all that can be missing, but for what was waiting to be written then.
+        state.behind_since_nanos = begun;
         self.more_durable.notify_all();
         self.tell_watchers(&state);
         Ok(state)
