@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 /// The memtable's rows as runs of the first level. `oldest`: there is nothing that a tombstone could hide.
 pub(crate) fn flush(output: &Output, schema: &RunSchema, mem: &Mem, oldest: bool) -> Result<Vec<Arc<RunRef>>> {
-    let columns = Columns { projection: schema.columns.clone(), reverse: false };
+    let columns = Columns::all(schema);
     let oldest = oldest || mutant!(TombstoneDroppedEarly);
     let mut rows = MemStream::new(mem, &KeyRange::all(), Seq::MAX, &columns, oldest);
     let shape = Shape { layout: Layout::Row, level: 0, fixed_seq: None, threads: 0 };
@@ -44,7 +44,7 @@ pub(crate) fn flush(output: &Output, schema: &RunSchema, mem: &Mem, oldest: bool
 
 /// A step's rows as runs of its level, without those that deleted ranges of their tree hide.
 pub(crate) fn merge(output: &Output, tree: &Tree, step: &Step) -> Result<Vec<Arc<RunRef>>> {
-    let columns = Columns { projection: tree.schema.columns.clone(), reverse: false };
+    let columns = Columns::all(&tree.schema);
     let scan =
         |layers: Vec<Layer>, span: &Span| LayerScan::new(layers, &[span.range()], columns.clone(), Vec::new(), true);
     let runs: Vec<Arc<RunRef>> = step.upper.iter().chain(&step.last).cloned().collect();

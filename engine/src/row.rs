@@ -20,6 +20,9 @@ Rows as bytes, for the log and the memtable: self-describing, so that a row outl
 A varint is LEB128, at most 10 bytes. A column that a row does not have reads as NULL, be it NULL or younger than the row. Reading
 checks everything and copies only what is asked for; damaged bytes are `Corruption`. The bytes carry no checksum: whoever
 stores them does.
+
+A table's rows lie beside their keys, and leave out the columns that the key says exactly
+([`RunSchema::row_columns`](crate::run::RunSchema::row_columns)). Log records of versions 1 and 2 have rows with these too.
 */
 
 mod batch;

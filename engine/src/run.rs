@@ -75,6 +75,20 @@ impl RunSchema {
         Ok(RunSchema { key: KeySchema::of(table)?, key_columns, columns })
     }
 
+    /// Which column of the key this is, where the key says its values exactly.
+    pub fn exact_key_place(&self, column: ColumnId) -> Option<usize> {
+        let place = self.key_columns.iter().position(|id| *id == column)?;
+        self.key.columns().get(place).filter(|column| column.ty.is_exact_in_keys()).map(|_| place)
+    }
+
+    /// The columns that rows as bytes have beside their keys, ascending by id: what the key says exactly is not said twice.
+    pub fn row_columns(&self) -> Vec<(ColumnId, ColumnType)> {
+        let said = |column: &&(ColumnId, ColumnType)| self.exact_key_place(column.0).is_none();
+        let mut columns: Vec<(ColumnId, ColumnType)> = self.columns.iter().filter(said).copied().collect();
+        columns.sort_by_key(|(id, _)| *id);
+        columns
+    }
+
     /// The place of a column in `columns`.
     pub fn position(&self, column: ColumnId) -> Option<usize> {
         self.columns.iter().position(|(id, _)| *id == column)

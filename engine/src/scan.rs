@@ -32,7 +32,7 @@ pub use tree::LAST_LEVEL;
 
 use crate::error::{Error, Result};
 use crate::key::KeyRange;
-use crate::run::{ColumnPredicate, RunBatch, RunScanMetrics};
+use crate::run::{ColumnPredicate, RunBatch, RunScanMetrics, RunSchema};
 use crate::types::{ColumnId, ColumnType, Seq, TableDef, Value};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
@@ -338,7 +338,7 @@ impl Scan {
         if request.ranges.windows(2).any(|pair| matches!(pair, [a, b] if Span::of(a).to > Span::of(b).from)) {
             return Err(Error::invalid("the ranges of a scan must ascend and not overlap"));
         }
-        let columns = Columns { projection: projection.stored.clone(), reverse: request.reverse };
+        let columns = Columns::new(&RunSchema::of(table)?, projection.stored.clone(), request.reverse);
         let stream = LayerScan::new(layers, &request.ranges, columns, request.predicates, false);
         Ok(Scan {
             stream: Some(Box::new(stream)),

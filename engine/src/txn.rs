@@ -469,19 +469,16 @@ impl TableWrites {
 
     /// Puts rows into the buffer.
     fn buffer(&mut self, incoming: &Incoming, kind: WriteKind, expects: &Expects, seq: Seq) -> Result<()> {
-        let stored: Vec<(ColumnId, _)> = match kind {
-            WriteKind::Put => self.schema.columns.clone(),
-            WriteKind::Delete => {
-                let is_key = |column: &&(ColumnId, _)| self.schema.key_columns.contains(&column.0);
-                self.schema.columns.iter().filter(is_key).copied().collect()
-            }
-        };
+        let mut stored = self.schema.row_columns();
+        if kind == WriteKind::Delete {
+            stored.retain(|column| self.schema.key_columns.contains(&column.0));
+        }
         let array = |(id, _): &(ColumnId, _)| {
             let place = self.schema.position(*id).and_then(|place| incoming.columns.get(place));
             place.cloned().ok_or_else(|| Error::internal("a stored column is missing"))
         };
         let arrays: Vec<ArrayRef> = stored.iter().map(array).collect::<Result<_>>()?;
-        let rows = BatchRows::new(&stored, &arrays)?;
+        let rows = BatchRows::new(&stored, &arrays, incoming.len())?;
         let kind = match kind {
             WriteKind::Put => Kind::Put,
             WriteKind::Delete => Kind::Tombstone,

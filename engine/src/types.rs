@@ -115,6 +115,12 @@ impl ColumnType {
     pub fn is_orderable(self) -> bool {
         self != ColumnType::Json
     }
+
+    /// Whether a key says a value of this type as it was written, not only its place in the order: 0 and −0 have one, and so
+    /// have a month and thirty days.
+    pub fn is_exact_in_keys(self) -> bool {
+        !matches!(self, ColumnType::Float32 | ColumnType::Float64 | ColumnType::Interval | ColumnType::Json)
+    }
 }
 
 /// How text compares. Named per column in every file that orders text.

@@ -193,10 +193,23 @@ impl KeySchema {
     /// # Errors
     /// `Corruption` when the bytes are no key of these columns.
     pub fn decode(&self, key: &[u8]) -> Result<Vec<Value>> {
+        let mut values = Vec::with_capacity(self.columns.len());
+        self.decode_to(key, &mut values)?;
+        Ok(values)
+    }
+
+    /// As [`KeySchema::decode`], into memory that is there: what `out` held goes.
+    ///
+    /// # Errors
+    /// As [`KeySchema::decode`].
+    pub fn decode_to(&self, key: &[u8], out: &mut Vec<Value>) -> Result<()> {
+        out.clear();
         let mut rest = key;
-        let values = self.columns.iter().map(|column| column.take(&mut rest)).collect::<Result<Vec<_>>>()?;
+        for column in &*self.columns {
+            out.push(column.take(&mut rest)?);
+        }
         match rest.is_empty() {
-            true => Ok(values),
+            true => Ok(()),
             false => Err(Error::corruption(format!("key has {} bytes too many", rest.len()))),
         }
     }

@@ -33,15 +33,14 @@ enum Cells {
 }
 
 impl BatchRows {
-    /// The rows of these arrays, one for each column, of its Arrow type, all of one length. Columns come in any order.
+    /// `rows` rows of these arrays, one for each column, of its Arrow type, all of that length. Columns come in any order.
     ///
     /// # Errors
     /// `InvalidArgument` for a column named twice, and for arrays of other types, lengths or number.
-    pub fn new(columns: &[(ColumnId, ColumnType)], arrays: &[ArrayRef]) -> Result<Self> {
+    pub fn new(columns: &[(ColumnId, ColumnType)], arrays: &[ArrayRef], rows: usize) -> Result<Self> {
         if columns.len() != arrays.len() {
             return Err(Error::invalid(format!("{} arrays for {} columns", arrays.len(), columns.len())));
         }
-        let rows = arrays.first().map_or(0, |array| array.len());
         if let Some(array) = arrays.iter().find(|array| array.len() != rows) {
             return Err(Error::invalid(format!("arrays of {rows} and of {} rows", array.len())));
         }

@@ -89,7 +89,7 @@ fn a_batch_encodes_to_the_bytes_of_its_rows_whatever_the_order_of_columns() {
     for_many_tables(|seed, _, columns, rows| {
         let arrays = batch(columns, rows);
         let shuffled: (Columns, Vec<ArrayRef>) = columns.iter().copied().zip(arrays).rev().unzip();
-        let encoder = BatchRows::new(&shuffled.0, &shuffled.1).unwrap();
+        let encoder = BatchRows::new(&shuffled.0, &shuffled.1, rows.len()).unwrap();
         for (number, row) in rows.iter().enumerate().filter(|_| !columns.is_empty()) {
             let mut bytes = Vec::new();
             encoder.encode(number, &mut bytes).unwrap();

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::memtable::Entry;
 use crate::row::RowReader;
-use crate::run::Found;
+use crate::run::{Found, RunSchema};
 use crate::scan::tree::{Mem, RunRef, Source, Tree, is_erased};
 use crate::scan::{Layer, Projection, Row};
 use crate::types::{Seq, Value};
@@ -42,12 +42,21 @@ impl Place {
     }
 
     /// The values of the stored columns of `projection`, in their order.
-    fn read(&self, projection: &Projection, out: &mut Vec<Value>) -> Result<()> {
+    fn read(&self, schema: &RunSchema, projection: &Projection, out: &mut Vec<Value>) -> Result<()> {
         match self {
             Place::Mem(entry) => {
                 let reader = RowReader::open(entry.row())?;
+                let mut key = Vec::new();
                 for (id, ty) in &projection.stored {
-                    out.push(reader.value(*id, *ty)?);
+                    out.push(match schema.exact_key_place(*id) {
+                        None => reader.value(*id, *ty)?,
+                        Some(place) => {
+                            if key.is_empty() {
+                                schema.key.decode_to(entry.key(), &mut key)?;
+                            }
+                            key.get(place).cloned().unwrap_or(Value::Null)
+                        }
+                    });
                 }
                 Ok(())
             }
@@ -104,16 +113,16 @@ pub(crate) fn find(overlay: &[Layer], tree: &Tree, key: &[u8], at: Seq) -> Resul
     }
 }
 
-/// Reads a place's values in the order of the projection into `row`.
-pub(crate) fn read(place: &Place, projection: &Projection, row: &mut Row) -> Result<()> {
+/// Reads a place's values in the order of the projection into `row`. The schema is the tree's.
+pub(crate) fn read(place: &Place, schema: &RunSchema, projection: &Projection, row: &mut Row) -> Result<()> {
     row.seq = place.seq();
     row.values.clear();
     let plain = projection.places.iter().enumerate().all(|(at, place)| *place == Some(at));
     if plain {
-        return place.read(projection, &mut row.values);
+        return place.read(schema, projection, &mut row.values);
     }
     let mut stored = Vec::with_capacity(projection.stored.len());
-    place.read(projection, &mut stored)?;
+    place.read(schema, projection, &mut stored)?;
     for wanted in &projection.places {
         row.values.push(match wanted {
             None => Value::Int(row.seq.cast_signed()),
@@ -151,7 +160,7 @@ pub(crate) fn read_many(
     let mut seqs = Vec::with_capacity(found.len());
     for (_, place) in &found {
         values.clear();
-        place.read(projection, &mut values)?;
+        place.read(&tree.schema, projection, &mut values)?;
         for (sink, value) in sinks.iter_mut().zip(&values) {
             sink.append(value)?;
         }

@@ -4,17 +4,17 @@ Streams of rows from one source: a memtable at a sequence number, or a run.
 
 use crate::column::ColumnSink;
 use crate::error::Result;
-use crate::key::{EncodedKeys, KeyRange};
+use crate::key::{EncodedKeys, KeyRange, KeySchema};
 use crate::memtable::{Cursor, Entry};
 use crate::row::RowReader;
-use crate::run::{ColumnPredicate, RunBatch, RunScan, RunScanOptions};
+use crate::run::{ColumnPredicate, RunBatch, RunScan, RunScanOptions, RunSchema};
 use crate::scan::ScanMetrics;
 use crate::scan::merge::{BATCH_ROWS, RowStream};
 use crate::scan::plan::Span;
 use crate::scan::rows::without_tombstones;
 use crate::scan::tree::{Erased, Mem, RunRef, is_erased};
-use crate::types::{ColumnId, ColumnType, Seq};
-use arrow::array::{BooleanArray, BooleanBufferBuilder};
+use crate::types::{ColumnId, ColumnType, Seq, Value};
+use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder};
 use std::sync::Arc;
 
 /// Rows of a memtable's first batch: readers that want few rows get few.
@@ -25,13 +25,97 @@ const FIRST_ROWS: usize = 64;
 pub(crate) struct Columns {
     pub(crate) projection: Vec<(ColumnId, ColumnType)>,
     pub(crate) reverse: bool,
+    key: KeySchema,
+    /// For each column of the projection which column of the key says it, if one does.
+    key_places: Vec<Option<usize>>,
+}
+
+impl Columns {
+    /// These columns, of a source with this schema.
+    pub(crate) fn new(schema: &RunSchema, projection: Vec<(ColumnId, ColumnType)>, reverse: bool) -> Columns {
+        let key_places = projection.iter().map(|(id, _)| schema.exact_key_place(*id)).collect();
+        Columns { projection, reverse, key: schema.key.clone(), key_places }
+    }
+
+    /// All columns, forwards.
+    pub(crate) fn all(schema: &RunSchema) -> Columns {
+        Columns::new(schema, schema.columns.clone(), false)
+    }
+
+    /// None, forwards: keys and numbers only.
+    pub(crate) fn none(schema: &RunSchema) -> Columns {
+        Columns::new(schema, Vec::new(), false)
+    }
+}
+
+/// Columns of rows as bytes, some of which lie in the row and some in its key.
+#[derive(Debug)]
+struct RowSinks {
+    key: KeySchema,
+    in_row: Vec<(ColumnId, ColumnType)>,
+    /// Place in the key.
+    in_key: Vec<(usize, ColumnType)>,
+    /// For each column of the projection its place among those in rows and those in keys, one behind the other.
+    order: Vec<usize>,
+    row_sinks: Vec<ColumnSink>,
+    key_sinks: Vec<ColumnSink>,
+    values: Vec<Value>,
+}
+
+impl RowSinks {
+    fn new(columns: &Columns) -> RowSinks {
+        let (mut in_row, mut in_key) = (Vec::new(), Vec::new());
+        let mut places = Vec::with_capacity(columns.projection.len());
+        for ((id, ty), key_place) in columns.projection.iter().zip(&columns.key_places) {
+            match key_place {
+                Some(place) => {
+                    places.push((true, in_key.len()));
+                    in_key.push((*place, *ty));
+                }
+                None => {
+                    places.push((false, in_row.len()));
+                    in_row.push((*id, *ty));
+                }
+            }
+        }
+        let order = places.iter().map(|(is_key, place)| if *is_key { in_row.len() + place } else { *place }).collect();
+        let (key, values) = (columns.key.clone(), Vec::new());
+        RowSinks { key, in_row, in_key, order, row_sinks: Vec::new(), key_sinks: Vec::new(), values }
+    }
+
+    /// Begins a batch of about so many rows.
+    fn begin(&mut self, rows: usize) {
+        self.row_sinks = self.in_row.iter().map(|(_, ty)| ColumnSink::new(*ty, rows)).collect();
+        self.key_sinks = self.in_key.iter().map(|(_, ty)| ColumnSink::new(*ty, rows)).collect();
+    }
+
+    fn push(&mut self, entry: &Entry) -> Result<()> {
+        if !self.in_row.is_empty() {
+            RowReader::open(entry.row())?.append_to(&self.in_row, &mut self.row_sinks)?;
+        }
+        if !self.in_key.is_empty() {
+            self.key.decode_to(entry.key(), &mut self.values)?;
+            for ((place, _), sink) in self.in_key.iter().zip(&mut self.key_sinks) {
+                sink.append(self.values.get(*place).unwrap_or(&Value::Null))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The batch's columns.
+    fn finish(&mut self) -> Vec<ArrayRef> {
+        let row_sinks = std::mem::take(&mut self.row_sinks);
+        let key_sinks = std::mem::take(&mut self.key_sinks);
+        let arrays: Vec<ArrayRef> = row_sinks.into_iter().chain(key_sinks).map(ColumnSink::finish).collect();
+        self.order.iter().filter_map(|place| arrays.get(*place).cloned()).collect()
+    }
 }
 
 /// The rows of a memtable.
 #[derive(Debug)]
 pub(crate) struct MemStream {
     cursor: Cursor,
-    projection: Vec<(ColumnId, ColumnType)>,
+    sinks: RowSinks,
     rows: usize,
     /// Tombstones are left out: nothing older is below.
     drop_tombstones: bool,
@@ -45,7 +129,7 @@ impl MemStream {
         let span = Span::of(range);
         MemStream {
             cursor: mem.table.cursor(range.clone(), at, columns.reverse),
-            projection: columns.projection.clone(),
+            sinks: RowSinks::new(columns),
             rows: FIRST_ROWS,
             drop_tombstones,
             erased: mem.erased().into_iter().filter(|erased| erased.seq <= at && erased.span.overlaps(&span)).collect(),
@@ -61,8 +145,7 @@ impl MemStream {
 
 impl RowStream for MemStream {
     fn next(&mut self) -> Result<Option<RunBatch>> {
-        let mut sinks: Vec<ColumnSink> =
-            self.projection.iter().map(|(_, ty)| ColumnSink::new(*ty, self.rows)).collect();
+        self.sinks.begin(self.rows);
         let mut keys = EncodedKeys::with_capacity(None, self.rows);
         let mut seqs = Vec::with_capacity(self.rows);
         let mut kinds = BooleanBufferBuilder::new(self.rows);
@@ -78,9 +161,7 @@ impl RowStream for MemStream {
                 }
                 tombstones = true;
             }
-            if !sinks.is_empty() {
-                RowReader::open(entry.row())?.append_to(&self.projection, &mut sinks)?;
-            }
+            self.sinks.push(&entry)?;
             keys.push(entry.key());
             seqs.push(entry.seq());
             kinds.append(entry.is_tombstone());
@@ -91,8 +172,7 @@ impl RowStream for MemStream {
         self.rows = (self.rows * 4).min(BATCH_ROWS);
         self.metrics.rows += u64::try_from(seqs.len()).unwrap_or(u64::MAX);
         let tombstones = tombstones.then(|| BooleanArray::new(kinds.finish(), None));
-        let columns = sinks.into_iter().map(ColumnSink::finish).collect();
-        Ok(Some(RunBatch { keys, seqs, tombstones, columns }))
+        Ok(Some(RunBatch { keys, seqs, tombstones, columns: self.sinks.finish() }))
     }
 
     fn metrics(&self) -> ScanMetrics {

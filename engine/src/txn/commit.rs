@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::manifest::Edit;
 use crate::memtable::Entry;
+use crate::run::RunSchema;
 use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED, RowStream};
 use crate::scan::plan::{Edge, Span};
 use crate::scan::point::{self, Place};
@@ -52,7 +53,7 @@ fn newest_since(tree: &Tree, key: &[u8], since: Seq) -> Result<Option<Place>> {
 }
 
 /// A key in `span` that the source has a version of which is newer than `since`.
-fn changed_since(source: &Source, span: &Span, since: Seq) -> Result<Option<Vec<u8>>> {
+fn changed_since(schema: &RunSchema, source: &Source, span: &Span, since: Seq) -> Result<Option<Vec<u8>>> {
     let range = span.range();
     match source {
         Source::Mem(mem) if mem.table.max_seq() <= since => Ok(None),
@@ -70,7 +71,7 @@ fn changed_since(source: &Source, span: &Span, since: Seq) -> Result<Option<Vec<
         }
         Source::Run(run) if run.max_seq() <= since || !run.span().overlaps(span) => Ok(None),
         Source::Run(run) => {
-            let columns = Columns { projection: Vec::new(), reverse: false };
+            let columns = Columns::none(schema);
             let reading = RunReading { with_keys: true, drop_tombstones: false, predicates: &[] };
             let mut rows = RunStream::new(run, range, &columns, reading);
             while let Some(batch) = rows.next()? {
@@ -129,7 +130,7 @@ impl TableWrites {
         }
         for span in &self.erased {
             for source in tree.sources() {
-                if let Some(key) = changed_since(&source, span, since)? {
+                if let Some(key) = changed_since(&tree.schema, &source, span, since)? {
                     return Err(changed_row(&self.table, &key));
                 }
             }

@@ -133,7 +133,7 @@ pub(crate) fn encode(
     };
     let (mut key, mut row) = (Vec::new(), Vec::new());
     schema.key.encode_to(&mut key, schema.key_columns.iter().map(value))?;
-    encode_row(&mut row, schema.columns.iter().map(|(id, ty)| (*id, *ty, value(id))))?;
+    encode_row(&mut row, schema.row_columns().iter().map(|(id, ty)| (*id, *ty, value(id))))?;
     Ok((key, row))
 }
 

@@ -110,7 +110,7 @@ impl Snapshot {
         let own = self.own_layers(table.storage);
         match point::find(own, &storage.tree, key.as_ref(), self.view.seq)? {
             Some(place) if !place.is_tombstone() => {
-                point::read(&place, &projection, row)?;
+                point::read(&place, &storage.tree.schema, &projection, row)?;
                 Ok(true)
             }
             _ => Ok(false),

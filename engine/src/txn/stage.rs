@@ -113,7 +113,7 @@ impl TableSide {
         if asked.saturating_mul(ROWS_PER_LOOKUP) < split::estimate(&layers, &range)? {
             return Ok(TableSide::Lookups(Arc::clone(tree)));
         }
-        let columns = Columns { projection: Vec::new(), reverse: false };
+        let columns = Columns::none(&tree.schema);
         let rows = LayerScan::new(layers, &[range], columns, Vec::new(), true);
         Ok(TableSide::Walk { rows: Box::new(rows), batch: None, at: 0 })
     }
@@ -308,7 +308,7 @@ impl Stager {
     pub(crate) fn adopt_mem(&mut self, mem: &Arc<Mem>, expects: BTreeMap<Key, Seq>) -> Result<()> {
         self.expects = self.expects || !expects.is_empty();
         self.spill()?;
-        let columns = Columns { projection: self.schema.columns.clone(), reverse: false };
+        let columns = Columns::all(&self.schema);
         let rows = MemStream::new(mem, &KeyRange::all(), Seq::MAX, &columns, false);
         let mut expecting = Expecting { rows, expects };
         let shape = Shape { fixed_seq: None, ..self.shape() };
@@ -464,14 +464,14 @@ impl Stager {
     fn settle_disjoint(&mut self, tree: &Arc<Tree>, rule: Rule) -> Result<(Vec<Arc<RunRef>>, Tally)> {
         let (mut all, mut tally) = (Vec::new(), Tally::default());
         for run in std::mem::take(&mut self.runs) {
-            let keys_only = Columns { projection: Vec::new(), reverse: false };
+            let keys_only = Columns::none(&self.schema);
             let rows = self.read(&run, KeyRange::all(), &keys_only);
             let mut checked = self.checked(rows, tree, &run.span(), run.rows(), rule)?;
             if checked.is_idle() {
                 tally.stored += run.rows();
                 all.push(run);
             } else if rule == Rule::Skip {
-                let columns = Columns { projection: self.schema.columns.clone(), reverse: false };
+                let columns = Columns::all(&self.schema);
                 checked.rows = self.read(&run, KeyRange::all(), &columns);
                 let (runs, part, _) = self.write(checked, 0)?;
                 all.extend(runs);
@@ -501,7 +501,7 @@ impl Stager {
     }
 
     fn merge(&self, runs: &[Arc<RunRef>], range: &KeyRange, tree: &Arc<Tree>, rule: Rule) -> Result<Done> {
-        let columns = Columns { projection: self.schema.columns.clone(), reverse: false };
+        let columns = Columns::all(&self.schema);
         let span = Span::of(range);
         let mut streams: Vec<Box<dyn RowStream>> = Vec::new();
         for run in runs.iter().filter(|run| run.span().overlaps(&span)) {

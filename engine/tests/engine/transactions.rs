@@ -3,6 +3,7 @@ Commits are atomic: expectations hold, or nothing happens.
 */
 
 use crate::support::*;
+use arrow::datatypes::IntervalMonthDayNano;
 use omendb_engine::ErrorKind;
 use omendb_engine::db::{Db, Expectation, Options, ScanRequest, WriteKind};
 use omendb_engine::types::{ColumnId, ColumnType, Value};
@@ -247,4 +248,89 @@ fn nulls_and_foreign_types_are_refused() {
     let wrong = txn.write(&t, WriteKind::Put, &columns[..1], &text, Expectation::None);
     assert_eq!(wrong.unwrap_err().kind(), ErrorKind::InvalidArgument);
     assert!(all(&db, &t).is_empty());
+}
+
+/// A row in memory leaves out what its key says, but a key says 0 for −0 and thirty days for a month.
+#[test]
+fn the_values_of_a_key_come_back_as_they_were_written_wherever_they_lie() {
+    let db = Db::open(Options::memory()).unwrap();
+    let types = [
+        ("note", ColumnType::Text),
+        ("text", ColumnType::Text),
+        ("float", ColumnType::Float64),
+        ("span", ColumnType::Interval),
+        ("bytes", ColumnType::Bytes),
+        ("small", ColumnType::Int16),
+        ("price", ColumnType::Decimal { precision: 10, scale: 2 }),
+    ];
+    let t = create(&db, "t", &types, &["small", "price", "bytes", "span", "float", "text"]);
+    let month = |months, days| Value::Interval(IntervalMonthDayNano::new(months, days, 0));
+    let row = |text: &str, float: f64, span: Value| {
+        let texts = [Value::Text("note".to_owned()), Value::Text(text.to_owned())];
+        let others = [Value::Float64(float), span, Value::Bytes(vec![0, 255]), Value::Int(-3), Value::Decimal(-150)];
+        texts.into_iter().chain(others).collect::<Vec<Value>>()
+    };
+    let rows = [row("a\0b", -0.0, month(1, 0)), row("", 1.5, month(0, 31))];
+    let seen = |db: &Db| {
+        let by_key: Vec<_> = rows.iter().map(|row| get(db, &t, &in_key_order(row)).unwrap().values).collect();
+        assert_eq!(format!("{:?}", all(db, &t)), format!("{rows:?}"));
+        assert_eq!(format!("{by_key:?}"), format!("{rows:?}"));
+    };
+    put(&db, &t, &rows);
+    seen(&db);
+    let mut txn = db.begin().unwrap();
+    rows.iter().for_each(|row| txn.put(&t, row).unwrap());
+    assert_eq!(
+        format!(
+            "{:?}",
+            scan(&txn.snapshot(), &t, ScanRequest { projection: t.column_ids(), ..ScanRequest::default() })
+        ),
+        format!("{rows:?}")
+    );
+    txn.commit().unwrap();
+    seen(&db);
+    db.flush().unwrap();
+    seen(&db);
+}
+
+/// The values of the key's columns of the table above.
+fn in_key_order(row: &[Value]) -> Vec<Value> {
+    [5, 6, 4, 3, 2, 1].iter().map(|place: &usize| row[*place].clone()).collect()
+}
+
+#[test]
+fn a_row_put_as_values_is_as_one_put_as_a_batch() {
+    let db = Db::open(Options::memory()).unwrap();
+    let t = create(&db, "t", &[("v", ColumnType::Int64), ("k", ColumnType::Int64)], &["k"]);
+    let hidden = create(&db, "hidden", &[("v", ColumnType::Int64)], &[]);
+    let mut txn = db.begin().unwrap();
+    for k in [5, 3, 5, 9] {
+        txn.put(&t, &[Value::Int(k * 10), Value::Int(k)]).unwrap();
+        txn.put(&hidden, &[Value::Int(k)]).unwrap();
+    }
+    txn.commit().unwrap();
+    let rows: Vec<_> = [3, 5, 9].iter().map(|k| vec![Value::Int(k * 10), Value::Int(*k)]).collect();
+    assert_eq!(all(&db, &t), rows);
+    assert_eq!(all(&db, &hidden).len(), 4);
+    let refused = |values: &[Value]| db.begin().unwrap().put(&t, values).unwrap_err().kind();
+    assert_eq!(refused(&[Value::Int(1)]), ErrorKind::InvalidArgument);
+    assert_eq!(refused(&[Value::Int(1), Value::Null]), ErrorKind::NullViolation);
+    assert_eq!(refused(&[Value::Int(1), Value::Text("x".to_owned())]), ErrorKind::InvalidArgument);
+    // A transaction of whose writes one failed is not committed.
+    let mut txn = db.begin().unwrap();
+    txn.put(&t, &[Value::Int(1), Value::Int(1)]).unwrap();
+    assert!(txn.put(&t, &[]).is_err());
+    assert!(txn.commit().is_err());
+    assert_eq!(all(&db, &t), rows);
+}
+
+/// More rows than a transaction keeps in memory go to runs, also when they come one by one.
+#[test]
+fn many_rows_put_one_by_one_are_staged() {
+    let db = Db::open(Options { memtable_bytes: 64 << 10, ..Options::memory() }).unwrap();
+    let t = create_kv(&db, "t");
+    let mut txn = db.begin().unwrap();
+    (0..20_000).rev().for_each(|k| txn.put(&t, &[Value::Int(k), Value::Int(k * 10)]).unwrap());
+    txn.commit().unwrap();
+    assert_eq!(all(&db, &t), rows(0..20_000));
 }
