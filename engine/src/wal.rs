@@ -196,7 +196,7 @@ pub struct Wal {
 struct State {
     /// Records not yet written: the stream from `appended - pending.len()` to `appended`.
     pending: Vec<u8>,
-    /// Frame bytes that all records not known to be written may need at most, those with the writer included.
+    /// Frame bytes that what the writer has taken may need at most.
     reserved: u64,
     /// Frame bytes that there is space for, `reserved` not deducted.
     room: u64,
@@ -244,8 +244,9 @@ impl State {
         }
     }
 
-    fn has_room(&self, more: u64) -> bool {
-        self.room >= self.reserved.saturating_add(more)
+    /// Whether there is space for `more` bytes of the stream behind those that are pending, which go in one piece.
+    fn has_room(&self, more: usize) -> bool {
+        self.room >= self.reserved.saturating_add(frame_bytes_at_most(self.pending.len().saturating_add(more)))
     }
 }
 
@@ -311,14 +312,14 @@ impl Wal {
             let sentence = format!("a log record of {} bytes passes the limit of {RECORD_BYTES_MAX}", record.len());
             return Err(Error::new(ErrorKind::LimitExceeded, sentence));
         }
-        let need = frame_bytes_at_most(record::PREFIX_BYTES + record.len());
+        let bytes = record::PREFIX_BYTES + record.len();
         let mut state = self.state.lock();
         loop {
             state.usable()?;
             if !state.pending.is_empty() && state.pending.len() + record.len() > PENDING_BYTES_MAX {
                 state = self.write_out(state)?;
-            } else if !state.has_room(need) {
-                state = self.make_room(state, need)?;
+            } else if !state.has_room(bytes) {
+                state = self.make_room(state, frame_bytes_at_most(bytes))?;
             } else {
                 break;
             }
@@ -328,8 +329,7 @@ impl Wal {
         if state.durable == state.appended {
             state.behind_since_nanos = state.last_append_nanos;
         }
-        state.reserved += need;
-        state.appended += length(record::PREFIX_BYTES + record.len());
+        state.appended += length(bytes);
         Ok(state.appended)
     }
 
@@ -451,7 +451,7 @@ impl Wal {
     /// Whether all is durable for a while and no watermark says so yet.
     fn is_resting(&self, state: &State) -> bool {
         let quiet = state.durable == state.appended && state.watermark < state.durable;
-        quiet && state.has_room(BLOCK) && self.has_passed(REST, state.last_append_nanos)
+        quiet && state.has_room(1) && self.has_passed(REST, state.last_append_nanos)
     }
 
     fn has_passed(&self, span: Duration, since_nanos: u64) -> bool {

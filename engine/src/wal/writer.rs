@@ -29,7 +29,7 @@ A segment is begun, and sealed, when nothing is in flight and all before it is d
 use super::frame::{BLOCK, SegmentHeader};
 use super::record::length;
 use super::segment::{Active, Frames, Ready};
-use super::{Lsn, PENDING_BYTES_MAX, State, Wal};
+use super::{Lsn, PENDING_BYTES_MAX, State, Wal, frame_bytes_at_most};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::sync::MutexGuard;
 use crate::io::{Buffer, File, thread};
@@ -195,8 +195,8 @@ impl Wal {
             state.writer = Some(writer);
             return Ok(state);
         }
-        let batch = std::mem::take(&mut state.pending);
-        let (reserved, buffer) = (state.reserved, state.stages.buffers.pop().unwrap_or_default());
+        let (batch, reserved) = state.take_pending();
+        let buffer = state.stages.buffers.pop().unwrap_or_default();
         drop(state);
 
         let laid = self.lay(&mut writer, &batch, buffer);
@@ -256,8 +256,7 @@ impl Wal {
     /// Writes what is pending, makes all durable, and has `finish` end the work before any other record is written.
     fn settle<'a>(&'a self, state: Guard<'a>, finish: fn(&mut Writer) -> Result<()>) -> Result<Guard<'a>> {
         let (mut writer, mut state) = self.take_writer(state)?;
-        let batch = std::mem::take(&mut state.pending);
-        let reserved = state.reserved;
+        let (batch, reserved) = state.take_pending();
         drop(state);
 
         let mut write = || {
@@ -435,6 +434,14 @@ impl State {
     /// Whether there is something to sync, and may be synced now.
     fn can_sync(&self) -> bool {
         self.durable < self.stages.written && !self.stages.syncing
+    }
+
+    /// Takes what is pending, to be laid out; and the space that is set aside for it.
+    fn take_pending(&mut self) -> (Vec<u8>, u64) {
+        let batch = std::mem::take(&mut self.pending);
+        let reserved = frame_bytes_at_most(batch.len());
+        self.reserved += reserved;
+        (batch, reserved)
     }
 
     /// Takes the writer back, with the memory of what it laid out; `reserved` is the space that was set aside for that.

@@ -138,6 +138,8 @@ impl Store for Omen {
             ("flushes", stats.flushes),
             ("compactions", stats.compactions),
             ("bytes_written", stats.bytes_written),
+            ("debt_bytes", stats.debt_bytes),
+            ("delay_total_ms", u64::try_from(stats.delay_total.as_millis())?),
         ])
     }
 
