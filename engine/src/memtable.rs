@@ -149,8 +149,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// The first eight bytes of `key` as a number, filled up with zeros.
-fn head(key: &[u8]) -> u64 {
+/// The first eight bytes of `key` as a number, filled up with zeros: keys are in the order of these, or equal in them.
+pub(crate) fn head(key: &[u8]) -> u64 {
     match key.first_chunk::<8>() {
         Some(first) => u64::from_be_bytes(*first),
         None => key.iter().zip((0..8).rev()).fold(0, |head, (byte, place)| head | u64::from(*byte) << (8 * place)),
