@@ -300,10 +300,7 @@ fn rows(snapshot: &Snapshot, table: &TableDef) -> Result<Vec<Vec<Value>>> {
     Ok(out)
 }
 
-/// Opens every file, so that it stays readable when it is removed.
+/// Opens every file for good, so that it stays readable when it is removed.
 pub(crate) fn hold_files(trees: &Trees) -> Result<()> {
-    for run in trees.values().flat_map(|storage| storage.tree.runs()) {
-        run.run.slices()?;
-    }
-    Ok(())
+    trees.values().flat_map(|storage| storage.tree.runs()).try_for_each(|run| run.run.hold())
 }
