@@ -22,6 +22,7 @@ Rooms, top to bottom; arrows point down only:
     row, key      rows and keys as bytes, ours and versioned
     column        columns of values in Arrow form, appended to value by value or in bulk
     types, error  what all of the above speak of
+    lease         what keeps files for reader processes
     io            the only door to files, clocks, randomness, locks and threads
 ```
 */
@@ -42,6 +43,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod io;
 pub mod key;
+pub mod lease;
 pub mod limits;
 pub mod manifest;
 pub mod memory;

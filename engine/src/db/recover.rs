@@ -96,6 +96,8 @@ pub(crate) struct Replay {
     /// Where the next record begins.
     position: Lsn,
     pub(crate) last_seq: Seq,
+    /// Whether a number is missing between the manifest's last and the log's.
+    gap: bool,
     pub(crate) next_mem: u64,
 }
 
@@ -129,6 +131,7 @@ impl Replay {
             gathered: Gathered::default(),
             position: state.wal_released_to,
             last_seq,
+            gap: false,
             next_mem: 1,
         }
     }
@@ -142,6 +145,7 @@ impl Replay {
     pub(crate) fn take_of(&mut self, end: Lsn, bytes: &[u8], wanted: impl Fn(StorageId) -> bool) -> Result<()> {
         let start = std::mem::replace(&mut self.position, end);
         let record = record::decode(bytes)?;
+        self.gap |= record.seq > self.last_seq.saturating_add(1);
         self.last_seq = self.last_seq.max(record.seq);
         for operation in record.operations.into_iter().filter(|operation| wanted(operation.storage)) {
             let tail = self.tails.entry(operation.storage).or_default();
@@ -171,6 +175,12 @@ impl Replay {
             self.gathered.settle();
         }
         Ok(())
+    }
+
+    /// Whether a commit lies before the log's last that neither log nor manifest have: a load, which a later version of the
+    /// manifest has.
+    pub(crate) fn has_gap(&self) -> bool {
+        self.gap
     }
 
     fn fresh_mem(&mut self) -> Arc<Mem> {
