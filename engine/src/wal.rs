@@ -376,13 +376,13 @@ impl Wal {
         self.prepare_ahead(state)
     }
 
-    /// Makes everything durable and ends the current segment, so that it can be released as soon as its records are
-    /// stored elsewhere. Gives the position at which the next one begins.
-    pub fn rotate(&self) -> Result<Lsn> {
+    /// Makes everything durable and ends the current segment before it is full. Gives the position at which the next one begins.
+    #[cfg(test)]
+    fn rotate(&self) -> Result<Lsn> {
         Ok(self.seal(self.state.lock())?.durable)
     }
 
-    /// Removes the segments that lie before `lsn` completely, except for the last one.
+    /// Removes the segments that lie before `lsn` completely, except for the last one, and those that a lease keeps.
     pub fn release_before(&self, lsn: Lsn) -> Result<()> {
         let mut released = Vec::new();
         {
