@@ -16,11 +16,17 @@ move on to the main queue, others leave and are remembered by number only, and e
 A large scan therefore washes through the small queue and leaves main alone; it does not even enter, but while there is room to spare.
 
 The slots hold the only lasting references. Dropping a run's slots frees its frames at once.
+
+Beside the frames it keeps the runs' files open, some of them ([`files`]).
 */
 
+mod files;
 mod slot;
 
+pub(crate) use files::Handle;
+
 use crate::io::sync::Mutex;
+use files::OpenFiles;
 use slot::Slot;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -107,6 +113,7 @@ pub struct Cache {
     evictions: AtomicU64,
     homes: AtomicU64,
     queues: Mutex<Queues>,
+    files: Arc<OpenFiles>,
 }
 
 impl Cache {
@@ -120,7 +127,13 @@ impl Cache {
             evictions: AtomicU64::new(0),
             homes: AtomicU64::new(0),
             queues: Mutex::new(Queues::default()),
+            files: OpenFiles::new(),
         })
+    }
+
+    /// The open files of the runs.
+    pub(crate) fn files(&self) -> &Arc<OpenFiles> {
+        &self.files
     }
 
     /// What it holds, and how it does.

@@ -172,6 +172,10 @@ pub trait Io: Send + Sync + Debug {
     /// Fails at once with [`ErrorKind::Locked`], naming the holder's process id, while another holds it.
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>>;
 
+    /// Takes the same lock on a file that is there, and neither creates nor writes it; `None` where there is none.
+    /// Fails at once with [`ErrorKind::Locked`] while another holds it.
+    fn lock_existing(&self, path: &Path) -> Result<Option<Box<dyn Lock>>>;
+
     /// Microseconds since 1970-01-01 00:00 UTC by the wall clock, which may jump.
     fn unix_micros(&self) -> i64;
 

@@ -23,6 +23,7 @@ Rooms, top to bottom; arrows point down only:
     column        columns of values in Arrow form, appended to value by value or in bulk
     bytes         the small things formats are made of: bounded input, varints
     types, error  what all of the above speak of
+    lease         what keeps files for reader processes
     io            the only door to files, clocks, randomness, locks and threads
 ```
 */
@@ -44,6 +45,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod io;
 pub mod key;
+pub mod lease;
 pub mod limits;
 pub mod manifest;
 pub mod memory;

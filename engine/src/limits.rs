@@ -21,6 +21,10 @@ pub const KEY_COLUMNS_MAX: usize = 32;
 /// and the next flush asks each.
 pub const ERASED_RANGES_MAX: usize = 64;
 
+/// Files of runs that a database has open at a time: half of the 1,024 descriptors that a process usually may have, and more than
+/// a scan reads from at once.
+pub const RUN_FILES_MAX: usize = 512;
+
 /// Rows of one slice, the unit the index points at.
 pub const SLICE_ROWS_MAX: usize = 1024;
 

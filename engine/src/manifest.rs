@@ -76,6 +76,7 @@ pub use state::{Edit, ErasedRange, LoadRecord, RunEntry, State, StorageState};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{Buffer, File, IoRef, OpenMode};
+use crate::lease::{Leases, Numbered};
 use file::{Contents, Current, FILE_BYTES_MAX, Header};
 pub(crate) use inspect::Inspection;
 use std::path::{Path, PathBuf};
@@ -101,6 +102,8 @@ const READ_ATTEMPTS_MAX: usize = 20;
 pub struct Manifest {
     io: IoRef,
     dir: PathBuf,
+    /// Files that some of these keep outlive their time.
+    leases: Arc<Leases>,
     database_id: [u8; 16],
     state: State,
     /// Above the number of every manifest file there is.
@@ -111,6 +114,29 @@ pub struct Manifest {
     edits_bytes: u64,
     /// Why it takes no more edits.
     poison: Option<String>,
+}
+
+/// One version of the manifest, as a reader process found it.
+#[derive(Debug)]
+pub struct Version {
+    /// What it says.
+    pub state: State,
+    /// The database's id.
+    pub database_id: [u8; 16],
+    /// The number of its file.
+    pub number: u64,
+    bytes: Buffer,
+}
+
+impl Version {
+    /// Whether it is the live one still.
+    pub fn is_live(&self, io: &IoRef, dir: &Path) -> bool {
+        let current = Current { database_id: self.database_id, number: self.number };
+        let unchanged = || -> Result<bool> {
+            Ok(read_current(io, dir)? == current && *read_bytes(io, &file_of(dir, &current))? == *self.bytes)
+        };
+        unchanged().unwrap_or(false)
+    }
 }
 
 /// A file that is being appended to.
@@ -130,18 +156,20 @@ impl Manifest {
         Ok(io.exists(&dir.join(CURRENT))?.is_some())
     }
 
-    /// Begins a database in `dir`, an existing directory. What an attempt left behind that never got to the end is
+    /// Begins a database in an existing directory. What an attempt left behind that never got to the end is
     /// replaced.
     ///
     /// # Errors
     /// `InvalidArgument` if there is a database already.
-    pub fn create(io: &IoRef, dir: &Path, database_id: [u8; 16]) -> Result<Manifest> {
+    pub fn create(leases: &Arc<Leases>, database_id: [u8; 16]) -> Result<Manifest> {
+        let (io, dir) = (leases.io(), leases.dir());
         if Manifest::exists(io, dir)? {
             return Err(Error::invalid("there is a database already").at(dir.join(CURRENT), None));
         }
         let mut manifest = Manifest {
             io: io.clone(),
             dir: dir.to_owned(),
+            leases: Arc::clone(leases),
             database_id,
             state: State::default(),
             next_number: next_number(io, dir)?,
@@ -153,11 +181,12 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Opens the manifest of the database in `dir`, and makes what it read durable.
+    /// Opens the manifest of a database for its writer, and makes what it read durable.
     ///
     /// # Errors
     /// `NotADatabase` without a `CURRENT`; `NewerFormat`; `Corruption` with file and offset.
-    pub fn open(io: &IoRef, dir: &Path) -> Result<(Manifest, State)> {
+    pub fn open(leases: &Arc<Leases>) -> Result<(Manifest, State)> {
+        let (io, dir) = (leases.io(), leases.dir());
         let current = read_current(io, dir)?;
         let (contents, _) = read_contents(io, dir, &current)?;
         if !contents.sealed && !mutant!(RecoveredManifestNotHardened) {
@@ -166,6 +195,7 @@ impl Manifest {
         let manifest = Manifest {
             io: io.clone(),
             dir: dir.to_owned(),
+            leases: Arc::clone(leases),
             database_id: current.database_id,
             state: contents.state.clone(),
             next_number: next_number(io, dir)?,
@@ -176,15 +206,18 @@ impl Manifest {
         Ok((manifest, contents.state))
     }
 
-    /// The state and the database's id, read without changing anything, while another process may be writing.
+    /// What the manifest says, read without changing anything, while another process may be writing.
     /// Errors as [`Manifest::open`].
-    pub fn open_read_only(io: &IoRef, dir: &Path) -> Result<(State, [u8; 16])> {
+    pub fn open_read_only(io: &IoRef, dir: &Path) -> Result<Version> {
         let mut attempts = READ_ATTEMPTS_MAX;
         loop {
             attempts -= 1;
-            let read = read_current(io, dir).and_then(|current| Ok((read_contents(io, dir, &current)?.0, current)));
+            let read = read_current(io, dir).and_then(|current| Ok((read_contents(io, dir, &current)?, current)));
             match read {
-                Ok((contents, current)) => return Ok((contents.state, current.database_id)),
+                Ok(((contents, bytes), current)) => {
+                    let Current { database_id, number } = current;
+                    return Ok(Version { state: contents.state, database_id, number, bytes });
+                }
                 // A file that is gone, or half an edit with another behind it: the writer was at work meanwhile.
                 Err(error) if attempts > 0 && matches!(error.kind(), ErrorKind::Io | ErrorKind::Corruption) => {}
                 Err(error) => return Err(error),
@@ -319,11 +352,12 @@ impl Manifest {
 
     /// Removes all manifest files but the live one. Best effort: one that stays is ignored, and goes the next time.
     fn remove_others(&self, live: u64) {
-        for name in self.io.names(&self.dir).unwrap_or_default() {
-            if file::number_of(&name).is_some_and(|number| number != live) {
-                let _ = self.io.remove_file(&self.dir.join(&name));
-            }
-        }
+        let names = self.io.names(&self.dir).unwrap_or_default();
+        let others = names.iter().filter_map(|name| {
+            let number = file::number_of(name).filter(|number| *number != live)?;
+            Some((Numbered::Manifest(number), self.dir.join(name)))
+        });
+        let _ = self.leases.remove(others);
     }
 }
 
@@ -369,15 +403,19 @@ fn file_of(dir: &Path, current: &Current) -> PathBuf {
     dir.join(file::file_name(current.number))
 }
 
-fn read_contents(io: &IoRef, dir: &Path, current: &Current) -> Result<(Contents, Buffer)> {
-    let path = file_of(dir, current);
-    let file = io.open(&path, OpenMode::Read)?;
+fn read_bytes(io: &IoRef, path: &Path) -> Result<Buffer> {
+    let file = io.open(path, OpenMode::Read)?;
     let len = usize::try_from(file.len()?).unwrap_or(usize::MAX);
     if len > FILE_BYTES_MAX {
         let sentence = format!("the manifest has {len} bytes; at most {FILE_BYTES_MAX} there can be");
         return Err(Error::corruption(sentence).at(path, None));
     }
-    let bytes = file.read_at(0, len)?;
+    file.read_at(0, len)
+}
+
+fn read_contents(io: &IoRef, dir: &Path, current: &Current) -> Result<(Contents, Buffer)> {
+    let path = file_of(dir, current);
+    let bytes = read_bytes(io, &path)?;
     let contents = file::read(&bytes).map_err(|(error, offset)| error.at(&path, length(offset)))?;
     if (contents.header.database_id, contents.header.number) != (current.database_id, current.number) {
         return Err(Error::corruption("the manifest is not the one that CURRENT names").at(path, 0));

@@ -85,6 +85,8 @@ mod listed {
         LoadBeforeLog,
         /// Commits between check and number are not looked at.
         ConflictMissed,
+        /// Whoever deletes a range does not look at what others have committed to it.
+        RangeConflictMissed,
         /// A scan sees one commit too many.
         SnapshotOffByOne,
         /// A flush drops tombstones that older runs need.
@@ -133,6 +135,7 @@ mod listed {
             Mutant::RowIdsForgotten,
             Mutant::LoadBeforeLog,
             Mutant::ConflictMissed,
+            Mutant::RangeConflictMissed,
             Mutant::SnapshotOffByOne,
             Mutant::TombstoneDroppedEarly,
             Mutant::ErasedRangeForgottenAtFlush,

@@ -74,12 +74,14 @@ mod writer;
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::io::sync::{Condvar, Mutex};
 use crate::io::{File, IoRef, OpenMode};
+use crate::lease::{Leases, Numbered};
 use frame::{BLOCK, FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use record::length;
 use recovery::{Found, Outcome};
 use segment::Ready;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use writer::{Stages, Writer};
 
@@ -165,6 +167,8 @@ pub struct Replay {
     pub end: Lsn,
     /// Where a torn tail was cut: what a crash left behind of a write that nobody was told of.
     pub torn: Option<Place>,
+    /// Above the number of every segment file that was there.
+    pub next_segment: u64,
 }
 
 /// What a reader process got; see [`open_read_only`].
@@ -183,6 +187,7 @@ pub enum ReadOnly {
 pub struct Wal {
     io: IoRef,
     dir: PathBuf,
+    leases: Arc<Leases>,
     database_id: [u8; 16],
     options: WalOptions,
     state: Mutex<State>,
@@ -251,23 +256,23 @@ impl State {
 }
 
 impl Wal {
-    /// Opens the log in `dir` (an existing directory, which may have no log yet) and hands each record that ends after
-    /// [`Known::from`] to `replay`, in order, with the position behind it.
+    /// Opens the log of a database (in an existing directory, which may have no log yet) and hands each record that ends after
+    /// [`Known::from`] to `replay`, in order, with the position behind it. Segments that a lease keeps outlive their release.
     ///
     /// # Errors
     /// `Corruption` with file and offset where durable records are damaged or missing; `NewerFormat`; `InvalidArgument`
     /// for a segment size out of bounds; what `replay` returned.
     pub fn open(
-        io: &IoRef,
-        dir: &Path,
+        leases: &Arc<Leases>,
         database_id: [u8; 16],
         options: WalOptions,
         known: impl Into<Known>,
         replay: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
     ) -> Result<(Wal, Replay)> {
+        let (io, dir) = (leases.io(), leases.dir());
         let options = checked(options)?;
         let outcome = recovery::replay(recovery::survey(io, dir, &database_id)?, known.into(), replay)?;
-        settle(io, dir, &outcome)?;
+        settle(leases, &outcome)?;
         let end = outcome.replay.end;
         let now = io.monotonic_nanos();
         let state = State {
@@ -293,6 +298,7 @@ impl Wal {
         let wal = Wal {
             io: io.clone(),
             dir: dir.to_owned(),
+            leases: Arc::clone(leases),
             database_id,
             options,
             state: Mutex::new(state),
@@ -375,13 +381,13 @@ impl Wal {
         self.prepare_ahead(state)
     }
 
-    /// Makes everything durable and ends the current segment, so that it can be released as soon as its records are
-    /// stored elsewhere. Gives the position at which the next one begins.
-    pub fn rotate(&self) -> Result<Lsn> {
+    /// Makes everything durable and ends the current segment before it is full. Gives the position at which the next one begins.
+    #[cfg(test)]
+    fn rotate(&self) -> Result<Lsn> {
         Ok(self.seal(self.state.lock())?.durable)
     }
 
-    /// Removes the segments that lie before `lsn` completely, except for the last one.
+    /// Removes the segments that lie before `lsn` completely, except for the last one, and those that a lease keeps.
     pub fn release_before(&self, lsn: Lsn) -> Result<()> {
         let mut released = Vec::new();
         {
@@ -390,10 +396,7 @@ impl Wal {
                 released.extend(state.segments.pop_front());
             }
         }
-        for (path, _) in &released {
-            self.io.remove_file(path)?;
-        }
-        if !released.is_empty() {
+        if !released.is_empty() && self.leases.remove(released.into_iter().filter_map(|(path, _)| numbered(path)))? {
             self.io.sync_dir(&self.dir)?;
         }
         Ok(())
@@ -513,7 +516,8 @@ fn frame_bytes_at_most(bytes: usize) -> u64 {
 }
 
 /// After recovery: makes durable what was handed out, and removes what nothing needs.
-fn settle(io: &IoRef, dir: &Path, outcome: &Outcome) -> Result<()> {
+fn settle(leases: &Leases, outcome: &Outcome) -> Result<()> {
+    let io = leases.io();
     if let Some((path, from, to)) = outcome.unproved.as_ref().filter(|_| !mutant!(RecoveredLogNotHardened)) {
         let file = io.open_direct(path, OpenMode::ReadWrite)?;
         write_again(file.as_ref(), *from, *to)?;
@@ -522,10 +526,20 @@ fn settle(io: &IoRef, dir: &Path, outcome: &Outcome) -> Result<()> {
     for path in &outcome.dead {
         io.remove_file(path)?;
     }
-    if !outcome.dead.is_empty() {
-        io.sync_dir(dir)?;
+    let mut some = !outcome.dead.is_empty();
+    if !outcome.released.is_empty() {
+        some |= leases.remove(outcome.released.iter().cloned().filter_map(numbered))?;
+    }
+    if some {
+        io.sync_dir(leases.dir())?;
     }
     Ok(())
+}
+
+/// A segment's file as leases know it.
+fn numbered(path: PathBuf) -> Option<(Numbered, PathBuf)> {
+    let number = segment::number_of(&path.file_name()?.to_string_lossy())?;
+    Some((Numbered::Segment(number), path))
 }
 
 /// Writes the bytes of a file from … to over themselves. A sync alone would not do: after a failed sync the system may

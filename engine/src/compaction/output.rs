@@ -7,22 +7,20 @@ another reason than space is remembered all the same ([`Output::failure`]): the 
 
 use crate::cache::Cache;
 use crate::error::{ErrorKind, Result};
-use crate::io::IoRef;
 use crate::io::sync::FirstFailure;
+use crate::lease::Leases;
 use crate::model::IndexChoice;
-use crate::run::{self, Layout, Run, RunMeta, RunOptions, RunSchema, RunWriter};
+use crate::run::{Layout, Run, RunMeta, RunOptions, RunSchema, RunWriter};
 use crate::scan::merge::RowStream;
 use crate::scan::tree::{RunFile, RunRef};
 use crate::types::{RunId, Seq};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where runs are made, and their numbers.
 #[derive(Debug)]
 pub(crate) struct Output {
-    io: IoRef,
-    dir: PathBuf,
+    leases: Arc<Leases>,
     cache: Arc<Cache>,
     index: IndexChoice,
     run_bytes_max: u64,
@@ -44,15 +42,14 @@ pub(crate) struct Shape {
 
 impl Output {
     pub(crate) fn new(
-        io: IoRef,
-        dir: PathBuf,
+        leases: Arc<Leases>,
         cache: Arc<Cache>,
         index: IndexChoice,
         run_bytes_max: u64,
         next_run: u64,
     ) -> Self {
         let (next_run, written) = (AtomicU64::new(next_run), AtomicU64::new(0));
-        Output { io, dir, cache, index, run_bytes_max, next_run, written, failure: FirstFailure::default() }
+        Output { leases, cache, index, run_bytes_max, next_run, written, failure: FirstFailure::default() }
     }
 
     /// The next run's number.
@@ -89,8 +86,8 @@ impl Output {
     }
 
     fn open_as(&self, meta: RunMeta, level: u8, fixed_seq: Option<Seq>, doomed: bool) -> Result<Arc<RunRef>> {
-        let file = RunFile::new(&self.io, run::file_path(&self.dir, meta.id), doomed);
-        let run = Run::open(&self.io, &self.dir, meta, &self.cache)?;
+        let file = RunFile::new(&self.leases, meta.id, doomed);
+        let run = Run::open(self.leases.io(), self.leases.dir(), meta, &self.cache)?;
         Ok(Arc::new(RunRef { run, level, fixed_seq, file }))
     }
 
@@ -131,7 +128,7 @@ impl Output {
             short_lived: shape.level == 0 && shape.layout == Layout::Row,
             ..RunOptions::default()
         };
-        RunWriter::create(&self.io, &self.dir, id, schema, options)
+        RunWriter::create(self.leases.io(), self.leases.dir(), id, schema, options)
     }
 
     fn finish(&self, writer: RunWriter, shape: Shape) -> Result<Arc<RunRef>> {

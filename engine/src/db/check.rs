@@ -31,6 +31,7 @@ use super::open::LOCK_FILE;
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{DirEntry, EntryKind, IoRef};
+use crate::lease::LEASE_DIR;
 use crate::manifest::{self, Manifest, State};
 use crate::txn::reserve::RESERVE_FILE;
 use crate::{run, wal};
@@ -171,19 +172,23 @@ impl Check<'_> {
         for entry in entries {
             let path = self.dir.join(&entry.name);
             let named = |id| manifest.is_none_or(|manifest| manifest.state.run(id).is_some());
-            if GUESTS.contains(&entry.name.as_str()) {
+            let is_leases = entry.name == LEASE_DIR && entry.kind == EntryKind::Dir;
+            if is_leases || GUESTS.contains(&entry.name.as_str()) {
                 continue;
             }
             let note = match run::parse_file_name(&entry.name) {
                 _ if entry.kind != EntryKind::File => "this is no file of a database",
                 Some(id) if named(id) => continue,
                 Some(_) => {
-                    "no manifest names this run: one that is being written, or what a crash left; opening removes it"
+                    "no manifest names this run: it is being written, or a reader's lease keeps it, or a crash left it; \
+                     opening removes it, unless it is kept"
                 }
                 None if wal::is_file_name(&entry.name) => continue,
                 None if manifest::is_file_name(&entry.name) => {
                     match manifest.is_some_and(|manifest| manifest.path != path) {
-                        true => "CURRENT does not name this manifest; it means nothing, and the next edit removes it",
+                        true => {
+                            "CURRENT does not name this manifest; it means nothing, and goes with one of the next edits"
+                        }
                         false => continue,
                     }
                 }

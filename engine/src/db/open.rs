@@ -7,12 +7,17 @@ Opening a directory, for writing or for reading only.
     CURRENT, manifest-*                which runs make up which tree
     wal-*.log        what is not in runs yet
     run-*.omen       rows
+    leases/          one file for each reader process
     RESERVE          zeros: space for what gives space back when the disk is full
 ```
 
-A writer takes the lock, and removes what a crash left behind: runs that the manifest does not name, half-made files.
-A reader takes no lock and writes nothing. It opens every run file at once, so that what a writer removes stays readable,
-and begins again when the database changed under it meanwhile. It sees the state as at open.
+A writer takes the lock, and removes what a crash left behind: runs that the manifest does not name, half-made files; but for
+those that a living reader's lease keeps ([`crate::lease`]).
+
+A reader takes no lock on the database and writes nothing but its lease, which keeps the files of the state that it has read, and lets
+it open them when it needs them. It begins again when the database changed under it while it read manifest and log. It sees
+the state as at open. Where it may not write into the directory, or has no space, it opens every run's file at once instead, and
+holds them: an open file stays readable when it is removed.
 */
 
 use super::Options;
@@ -22,6 +27,7 @@ use crate::cache::Cache;
 use crate::compaction::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{EntryKind, IoRef, Lock};
+use crate::lease::{Bounds, Lease, Leases, Numbered};
 use crate::manifest::{self, Edit, Manifest};
 use crate::memory::Memory;
 use crate::run;
@@ -133,7 +139,7 @@ fn make(io: &IoRef, dir: &Path) -> Result<()> {
     }
     let id = u128::from(io.random_u64()) << 64 | u128::from(io.random_u64());
     let id = id.to_be_bytes();
-    let mut manifest = Manifest::create(io, dir, id)?;
+    let mut manifest = Manifest::create(&Leases::new(io, dir), id)?;
     identity::write(io, dir, id)?;
     manifest.apply(made())?;
     manifest.close()
@@ -156,22 +162,14 @@ fn check_id(dir: &Path, id: [u8; 16], manifest_id: [u8; 16]) -> Result<()> {
     }
 }
 
-fn output(io: &IoRef, dir: &Path, options: &Options, cache: &Arc<Cache>, state: &manifest::State) -> Output {
+fn output(leases: &Arc<Leases>, options: &Options, cache: &Arc<Cache>, state: &manifest::State) -> Output {
     let next_run = state.next_run_id.max(1);
-    Output::new(Arc::clone(io), dir.to_owned(), Arc::clone(cache), options.index, options.run_bytes, next_run)
+    Output::new(Arc::clone(leases), Arc::clone(cache), options.index, options.run_bytes, next_run)
 }
 
-fn parts(
-    io: &IoRef,
-    dir: &Path,
-    options: &Options,
-    memory: Arc<Memory>,
-    output: Output,
-    recovered: Recovered,
-) -> Parts {
+fn parts(leases: &Arc<Leases>, options: &Options, memory: Arc<Memory>, output: Output, recovered: Recovered) -> Parts {
     Parts {
-        io: Arc::clone(io),
-        dir: dir.to_owned(),
+        leases: Arc::clone(leases),
         limits: limits(options),
         memory,
         output,
@@ -185,8 +183,9 @@ fn parts(
 }
 
 fn open_writer(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> {
+    let leases = Leases::new(io, dir);
     let id = identity::read(io, dir)?;
-    let (mut manifest, state) = Manifest::open(io, dir)?;
+    let (mut manifest, state) = Manifest::open(&leases)?;
     manifest.limit_edits(options.manifest_bytes);
     if state.next_run_id == 0 {
         match identity::write(io, dir, id).and_then(|()| manifest.apply(made())) {
@@ -197,56 +196,72 @@ fn open_writer(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> 
     }
     check_id(dir, id, manifest.database_id())?;
     let memory = memory(options);
-    let output = output(io, dir, options, memory.cache(), &state);
+    let output = output(&leases, options, memory.cache(), &state);
     let mut replay = Replay::new(&state, limits(options).memtable_bytes);
     let log_options = WalOptions { segment_bytes: options.log_segment_bytes, sync: options.sync };
     let mut take = |end, bytes: &[u8]| replay.take(end, bytes);
-    let (log, _) = Wal::open(io, dir, id, log_options, log_known(&state), &mut take)?;
+    let (log, _) = Wal::open(&leases, id, log_options, log_known(&state), &mut take)?;
     let recovered = recover(&state, replay, &output)?;
     if !recovered.orphans.is_empty() {
         manifest.apply(Edit { drop_storages: recovered.orphans.clone(), ..Edit::default() })?;
     }
-    remove_orphans(io, dir, manifest.state())?;
-    let parts = parts(io, dir, options, memory, output, recovered);
+    remove_orphans(&leases, manifest.state())?;
+    let parts = parts(&leases, options, memory, output, recovered);
     Ok(Store::new(Parts { log: Some(log), manifest: Some(manifest), ..parts }))
 }
 
-/// Removes run files that the manifest does not name, and half-made files.
-fn remove_orphans(io: &IoRef, dir: &Path, state: &manifest::State) -> Result<()> {
+/// Removes run files that the manifest does not name, half-made files, and what dead readers left.
+fn remove_orphans(leases: &Leases, state: &manifest::State) -> Result<()> {
+    let (io, dir) = (leases.io(), leases.dir());
+    let mut runs = Vec::new();
     for name in io.names(dir)? {
-        let orphan = match run::parse_file_name(&name) {
-            Some(id) => !state.has_run(id),
-            None => name == identity::FILE_UNFINISHED,
-        };
         let path = dir.join(&name);
-        if orphan && io.exists(&path)? == Some(EntryKind::File) {
-            io.remove_file(&path)?;
+        let is_file = || Ok::<_, Error>(io.exists(&path)? == Some(EntryKind::File));
+        match run::parse_file_name(&name) {
+            Some(id) if !state.has_run(id) && is_file()? => runs.push((Numbered::Run(id.0), path)),
+            None if name == identity::FILE_UNFINISHED && is_file()? => io.remove_file(&path)?,
+            _ => {}
         }
     }
-    Ok(())
+    leases.remove(runs).map(drop)
 }
 
 fn open_reader(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> {
     let id = identity::read(io, dir)?;
+    let refusal = match Lease::take(io, dir) {
+        Err(refusal) => refusal,
+        Ok(lease) => {
+            let leases = Leases::with(io, dir, Some(lease));
+            let (store, bounds) = read_until_whole(&leases, id, options)?;
+            match leases.own().map_or(Ok(()), |lease| lease.keep(bounds)) {
+                Ok(()) => return Ok(store),
+                Err(refusal) => refusal,
+            }
+        }
+    };
+    let (store, _) = read_until_whole(&Leases::with(io, dir, None), id, options)
+        .map_err(|error| error.context(format!("without a lease ({refusal}), every run's file is to be held open")))?;
+    Ok(store)
+}
+
+/// Reads the state, again and again until no writer has come between. The files of its runs are kept by a lease, or held.
+fn read_until_whole(leases: &Arc<Leases>, id: [u8; 16], options: &Options) -> Result<(Arc<Store>, Bounds)> {
+    let (io, dir) = (leases.io(), leases.dir());
     let mut last = None;
     for _ in 0..READ_ATTEMPTS_MAX {
-        let before = Manifest::open_read_only(io, dir);
-        let (state, manifest_id) = match before {
-            Ok(before) => before,
+        let version = match Manifest::open_read_only(io, dir) {
+            Ok(version) => version,
             Err(error) => {
                 // A new manifest may have taken the place of the one that was named.
                 last = Some(error);
                 continue;
             }
         };
-        check_id(dir, id, manifest_id)?;
-        let attempt = read(io, dir, options, id, &state);
-        // What was read belongs together if nothing has changed since.
-        let unchanged = Manifest::open_read_only(io, dir).is_ok_and(|(now, _)| now == state);
-        match attempt {
-            Ok(store) if unchanged => return Ok(store),
-            Ok(_) => {}
-            Err(error) if unchanged && error.kind() != ErrorKind::Corruption => return Err(error),
+        check_id(dir, id, version.database_id)?;
+        match read(leases, options, &version) {
+            Ok(Some(whole)) => return Ok(whole),
+            Ok(None) => {}
+            Err(error) if error.kind() != ErrorKind::Corruption && version.is_live(io, dir) => return Err(error),
             Err(error) => last = Some(error),
         }
     }
@@ -254,16 +269,27 @@ fn open_reader(io: &IoRef, dir: &Path, options: &Options) -> Result<Arc<Store>> 
     Err(last.unwrap_or_else(busy))
 }
 
-fn read(io: &IoRef, dir: &Path, options: &Options, id: [u8; 16], state: &manifest::State) -> Result<Arc<Store>> {
+/// What a version of the manifest and the log behind it make up; nothing where the log goes on after a load that the version
+/// does not know. Flushes and merges since do no harm: they change no row.
+fn read(leases: &Arc<Leases>, options: &Options, version: &manifest::Version) -> Result<Option<(Arc<Store>, Bounds)>> {
+    let state = &version.state;
     let memory = memory(options);
-    let output = output(io, dir, options, memory.cache(), state);
+    let output = output(leases, options, memory.cache(), state);
     let mut replay = Replay::new(state, limits(options).memtable_bytes);
     let mut take = |end, bytes: &[u8]| replay.take(end, bytes);
-    match wal::open_read_only(io, dir, id, log_known(state), &mut take)? {
-        ReadOnly::Complete(_) => {}
+    let (io, dir) = (leases.io(), leases.dir());
+    let log = match wal::open_read_only(io, dir, version.database_id, log_known(state), &mut take)? {
+        ReadOnly::Complete(log) => log,
         ReadOnly::Overtaken(error) => return Err(error),
+    };
+    if replay.has_gap() {
+        return Ok(None);
     }
     let recovered = recover(state, replay, &output)?;
-    hold_files(&recovered.view.trees)?;
-    Ok(Store::new(parts(io, dir, options, memory, output, recovered)))
+    if leases.own().is_none() {
+        hold_files(&recovered.view.trees)?;
+    }
+    let bounds =
+        Bounds { runs: state.next_run_id, segments: log.next_segment, manifests: version.number.saturating_add(1) };
+    Ok(Some((Store::new(parts(leases, options, memory, output, recovered)), bounds)))
 }

@@ -92,6 +92,8 @@ pub(crate) struct Replay {
     /// Where the next record begins.
     position: Lsn,
     pub(crate) last_seq: Seq,
+    /// Whether a number is missing between the manifest's last and the log's.
+    gap: bool,
     pub(crate) next_mem: u64,
 }
 
@@ -125,6 +127,7 @@ impl Replay {
             gathered: Gathered::default(),
             position: state.wal_released_to,
             last_seq,
+            gap: false,
             next_mem: 1,
         }
     }
@@ -138,6 +141,7 @@ impl Replay {
     pub(crate) fn take_of(&mut self, end: Lsn, bytes: &[u8], wanted: impl Fn(StorageId) -> bool) -> Result<()> {
         let start = std::mem::replace(&mut self.position, end);
         let record = record::decode(bytes)?;
+        self.gap |= record.seq > self.last_seq.saturating_add(1);
         self.last_seq = self.last_seq.max(record.seq);
         for operation in record.operations.into_iter().filter(|operation| wanted(operation.storage)) {
             let tail = self.tails.entry(operation.storage).or_default();
@@ -167,6 +171,12 @@ impl Replay {
             self.gathered.settle();
         }
         Ok(())
+    }
+
+    /// Whether a commit lies before the log's last that neither log nor manifest have: a load, which a later version of the
+    /// manifest has.
+    pub(crate) fn has_gap(&self) -> bool {
+        self.gap
     }
 
     fn fresh_mem(&mut self) -> Arc<Mem> {
@@ -296,10 +306,7 @@ fn rows(snapshot: &Snapshot, table: &TableDef) -> Result<Vec<Vec<Value>>> {
     Ok(out)
 }
 
-/// Opens every file, so that it stays readable when it is removed.
+/// Opens every file for good, so that it stays readable when it is removed.
 pub(crate) fn hold_files(trees: &Trees) -> Result<()> {
-    for run in trees.values().flat_map(|storage| storage.tree.runs()) {
-        run.run.slices()?;
-    }
-    Ok(())
+    trees.values().flat_map(|storage| storage.tree.runs()).try_for_each(|run| run.run.hold())
 }

@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// After how many looks at the log the reserve is looked after.
 const RESERVE_TICKS: u64 = 50;
 
+/// After how many there is a look whether readers have let go of files.
+const SWEEP_TICKS: u64 = 50;
+
 /// How long work that found the disk full rests.
 const FULL_DISK_REST: Duration = Duration::from_secs(1);
 
@@ -116,6 +119,9 @@ fn tick(store: &Store) {
         {
             store.poison(error);
             return;
+        }
+        if ticks.is_multiple_of(SWEEP_TICKS) {
+            store.leases.sweep();
         }
         ticks += 1;
         {

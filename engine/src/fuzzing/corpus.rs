@@ -7,6 +7,7 @@ What a fuzzer found and is worth keeping lies beside them under its own name.
 
 use super::*;
 use crate::io::IoRef;
+use crate::io::random::Random;
 use crate::key::{KeyRange, KeyShape};
 use crate::manifest::{Edit, ErasedRange, LoadRecord, RunEntry};
 use crate::memtable::Kind;
@@ -21,23 +22,6 @@ use std::path::PathBuf;
 /// Mutations of all of a target's files together.
 const MUTATIONS: usize = 3000;
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-}
-
 fn folder(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
 }
@@ -50,21 +34,21 @@ fn read(io: &IoRef, path: &Path) -> Vec<u8> {
 /// A file of the corpus, changed a little, as fuzzers do.
 fn mutated(bytes: &[u8], others: &[(String, Vec<u8>)], random: &mut Random) -> Vec<u8> {
     let mut out = bytes.to_vec();
-    for _ in 0..1 + random.below(4) {
-        let at = random.below(out.len());
-        match random.below(7) {
-            0 | 1 if at < out.len() => out[at] ^= 1 << random.below(8),
-            2 if at < out.len() => out[at] = [0, 1, 0x7f, 0x80, 0xff][random.below(5)],
+    for _ in 0..1 + random.index(4) {
+        let at = random.index(out.len());
+        match random.index(7) {
+            0 | 1 if at < out.len() => out[at] ^= 1 << random.index(8),
+            2 if at < out.len() => out[at] = [0, 1, 0x7f, 0x80, 0xff][random.index(5)],
             3 if at + 4 <= out.len() => {
-                let number = [u32::MAX, 0, 1 << 31, 1 << 16, random.next() as u32][random.below(5)];
+                let number = [u32::MAX, 0, 1 << 31, 1 << 16, random.next_u64() as u32][random.index(5)];
                 out[at..at + 4].copy_from_slice(&number.to_le_bytes());
             }
             4 => out.truncate(at),
-            5 => drop(out.splice(at..at, vec![random.next() as u8; random.below(9)])),
+            5 => drop(out.splice(at..at, vec![random.next_u64() as u8; random.index(9)])),
             _ => {
-                let (_, other) = &others[random.below(others.len())];
-                let from = random.below(other.len());
-                let piece = &other[from..other.len().min(from + random.below(64))];
+                let (_, other) = &others[random.index(others.len())];
+                let from = random.index(other.len());
+                let piece = &other[from..other.len().min(from + random.index(64))];
                 drop(out.splice(at..(at + piece.len()).min(out.len()), piece.iter().copied()));
             }
         }
@@ -89,7 +73,7 @@ fn the_corpus_and_mutations_of_it_come_back_from_every_decoder() {
         }
         for round in 0..MUTATIONS {
             let seed = number << 32 | round as u64;
-            let mut random = Random(seed);
+            let mut random = Random::new(seed);
             let (file, bytes) = &files[round % files.len()];
             println!("{name}/{file}, mutation {seed:#x}");
             target(&mutated(bytes, &files, &mut random));

@@ -8,7 +8,7 @@ type Promise = fn(&IoRef, &Path);
 
 /// Runs every promise in a directory of its own under `root`, which exists.
 pub(super) fn check_all(io: &IoRef, root: &Path) {
-    let promises: [(&str, Promise); 13] = [
+    let promises: [(&str, Promise); 14] = [
         ("written_bytes_are_read_back", written_bytes_are_read_back),
         ("a_read_ends_at_the_end_of_the_file", a_read_ends_at_the_end_of_the_file),
         ("lengths_change_and_gaps_are_zeros", lengths_change_and_gaps_are_zeros),
@@ -17,6 +17,7 @@ pub(super) fn check_all(io: &IoRef, root: &Path) {
         ("a_rename_replaces_a_file", a_rename_replaces_a_file),
         ("open_files_outlive_their_names", open_files_outlive_their_names),
         ("a_lock_has_one_holder_and_names_it", a_lock_has_one_holder_and_names_it),
+        ("a_lock_on_what_is_there_leaves_it_as_it_is", a_lock_on_what_is_there_leaves_it_as_it_is),
         ("clocks_and_randomness_move", clocks_and_randomness_move),
         ("direct_files_take_whole_blocks", direct_files_take_whole_blocks),
         ("any_bytes_of_a_direct_file_can_be_read", any_bytes_of_a_direct_file_can_be_read),
@@ -174,6 +175,25 @@ fn a_lock_has_one_holder_and_names_it(io: &IoRef, dir: &Path) {
     assert!(error.message().contains(&io.process_id().to_string()), "{error}");
     drop(held);
     drop(io.lock(&path).unwrap());
+}
+
+fn a_lock_on_what_is_there_leaves_it_as_it_is(io: &IoRef, dir: &Path) {
+    let path = dir.join("LEASE");
+    assert!(io.lock_existing(&path).unwrap().is_none());
+    assert_eq!(io.exists(&path).unwrap(), None, "and nothing is made");
+    let file = create(io, &path, b"some text that is no number");
+    let held = io.lock_existing(&path).unwrap().unwrap();
+    assert_eq!(io.lock_existing(&path).unwrap_err().kind(), ErrorKind::Locked);
+    assert_eq!(io.lock(&path).unwrap_err().kind(), ErrorKind::Locked);
+    assert_eq!(read(io, &path), b"some text that is no number");
+    drop(held);
+    let held = io.lock(&path).unwrap();
+    let error = io.lock_existing(&path).unwrap_err();
+    assert!(error.message().contains(&io.process_id().to_string()), "{error}");
+    // Who locks a file and removes it keeps others from taking it for a lock that holds.
+    io.remove_file(&path).unwrap();
+    drop((held, file));
+    assert!(io.lock_existing(&path).unwrap().is_none());
 }
 
 fn clocks_and_randomness_move(io: &IoRef, _dir: &Path) {

@@ -44,6 +44,14 @@ impl StoreLock {
             Err(holder) => Err(locked(path, holder)),
         }
     }
+
+    pub(super) fn take_existing(store: &Arc<Store>, path: &Path) -> Result<Option<Box<dyn Lock>>> {
+        match store.lock_existing(path).map_err(|e| Error::io("lock", path, e))? {
+            None => Ok(None),
+            Some(Ok(file)) => Ok(Some(Box::new(StoreLock { store: Arc::clone(store), file }))),
+            Some(Err(holder)) => Err(locked(path, holder)),
+        }
+    }
 }
 
 impl Drop for StoreLock {
@@ -94,6 +102,10 @@ impl Io for Memory {
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>> {
         StoreLock::take(&self.store, path, self.process_id())
+    }
+
+    fn lock_existing(&self, path: &Path) -> Result<Option<Box<dyn Lock>>> {
+        StoreLock::take_existing(&self.store, path)
     }
 
     fn unix_micros(&self) -> i64 {

@@ -154,6 +154,19 @@ impl Io for Posix {
         Ok(Box::new(PosixLock { file }))
     }
 
+    fn lock_existing(&self, path: &Path) -> Result<Option<Box<dyn Lock>>> {
+        let mut file = match fs::File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == Cause::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("open lock file", path, e)),
+        };
+        match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
+            Ok(()) => Ok(Some(Box::new(PosixLock { file }))),
+            Err(e) if e.kind() == Cause::WouldBlock => Err(locked(path, read_process_id(&mut file))),
+            Err(e) => Err(Error::io("lock", path, e)),
+        }
+    }
+
     fn unix_micros(&self) -> i64 {
         match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),

@@ -83,6 +83,10 @@ impl Io for Steady {
         self.io.lock(path)
     }
 
+    fn lock_existing(&self, path: &Path) -> Result<Option<Box<dyn Lock>>> {
+        self.io.lock_existing(path)
+    }
+
     fn unix_micros(&self) -> i64 {
         self.io.unix_micros()
     }

@@ -254,14 +254,24 @@ impl Store {
     pub(super) fn lock(&self, path: &Path, process_id: u32) -> Result<Result<Arc<FileNode>, Option<u32>>> {
         let file = self.open(path, OpenMode::Create)?;
         if !self.tree().locked.insert(file.id) {
-            let mut text = [0; 16];
-            let read = file.read(0, &mut text);
-            let text = text.get(..read).and_then(|text| std::str::from_utf8(text).ok());
-            return Ok(Err(text.and_then(|text| text.trim().parse().ok())));
+            return Ok(Err(file.process_id()));
         }
         file.set_len(0)?;
         file.write(0, format!("{process_id}\n").as_bytes())?;
         Ok(Ok(file))
+    }
+
+    /// Takes the lock on a file that is there, as it is, or gives the holder's id; `None` where there is no file.
+    pub(super) fn lock_existing(&self, path: &Path) -> Result<Option<Result<Arc<FileNode>, Option<u32>>>> {
+        let file = match self.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        match self.tree().locked.insert(file.id) {
+            true => Ok(Some(Ok(file))),
+            false => Ok(Some(Err(file.process_id()))),
+        }
     }
 
     pub(super) fn unlock(&self, file: &FileNode) {
@@ -471,6 +481,13 @@ impl FileNode {
     /// A sync that failed: any part of what was pending is durable, the rest never will be.
     pub(super) fn fail_sync(&self, random: &mut Random) {
         self.change(|content| content.fail_sync(random));
+    }
+
+    /// The process id that a lock file holds.
+    fn process_id(&self) -> Option<u32> {
+        let mut text = [0; 16];
+        let read = self.read(0, &mut text);
+        text.get(..read).and_then(|text| std::str::from_utf8(text).ok())?.trim().parse().ok()
     }
 
     fn crash(&self, survival: &mut Survival) -> FileNode {

@@ -158,6 +158,10 @@ impl Io for Uring {
         self.system.lock(path)
     }
 
+    fn lock_existing(&self, path: &Path) -> Result<Option<Box<dyn Lock>>> {
+        self.system.lock_existing(path)
+    }
+
     fn unix_micros(&self) -> i64 {
         self.system.unix_micros()
     }

@@ -24,11 +24,11 @@ fn with_dir(io: &IoRef) -> Result<()> {
 
 fn created(io: &IoRef) -> Manifest {
     with_dir(io).unwrap();
-    Manifest::create(io, dir(), ID).unwrap()
+    Manifest::create(&Leases::new(io, dir()), ID).unwrap()
 }
 
 fn open(io: &IoRef) -> Manifest {
-    let (manifest, state) = Manifest::open(io, dir()).unwrap();
+    let (manifest, state) = Manifest::open(&Leases::new(io, dir())).unwrap();
     assert_eq!(manifest.state(), &state);
     assert_eq!(manifest.database_id(), ID);
     manifest
@@ -233,7 +233,8 @@ fn edits_are_there_after_a_close_a_kill_and_a_power_failure() {
             }
         }
         assert_eq!(open(&disk.io()).state(), &expect);
-        assert_eq!(Manifest::open_read_only(&disk.io(), dir()).unwrap(), (expect, ID));
+        let version = Manifest::open_read_only(&disk.io(), dir()).unwrap();
+        assert_eq!((version.state, version.database_id), (expect, ID));
     }
 }
 
@@ -275,11 +276,11 @@ fn what_is_no_database_and_what_is_one_already() {
     let io = memory();
     with_dir(&io).unwrap();
     assert!(!Manifest::exists(&io, dir()).unwrap());
-    assert_eq!(Manifest::open(&io, dir()).unwrap_err().kind(), ErrorKind::NotADatabase);
+    assert_eq!(Manifest::open(&Leases::new(&io, dir())).unwrap_err().kind(), ErrorKind::NotADatabase);
     assert_eq!(Manifest::open_read_only(&io, dir()).unwrap_err().kind(), ErrorKind::NotADatabase);
     created(&io);
     assert!(Manifest::exists(&io, dir()).unwrap());
-    assert_eq!(Manifest::create(&io, dir(), ID).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(Manifest::create(&Leases::new(&io, dir()), ID).unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 
 /// A killed manifest: an empty first edit, and three more.
@@ -296,7 +297,7 @@ fn killed() -> (BTreeMap<String, Vec<u8>>, Vec<State>) {
 
 /// That a damaged database opens with `expect`, and goes on.
 fn check_opens(io: &IoRef, expect: &State, what: &str) {
-    assert_eq!(&Manifest::open_read_only(io, dir()).unwrap().0, expect, "{what}, read only");
+    assert_eq!(&Manifest::open_read_only(io, dir()).unwrap().state, expect, "{what}, read only");
     let mut manifest = open(io);
     assert_eq!(manifest.state(), expect, "{what}");
     manifest.apply(add(100)).unwrap();
@@ -312,10 +313,14 @@ fn a_manifest_cut_short_anywhere_is_damaged() {
     let whole = files[&name].clone();
     for len in (0..offsets[offsets.len() - 1] + 50).chain([whole.len() - 4096, whole.len() - 1]) {
         files.insert(name.clone(), whole[..len].to_vec());
-        assert_eq!(Manifest::open(&disk_of(&files), dir()).unwrap_err().kind(), ErrorKind::Corruption, "cut to {len}");
+        assert_eq!(
+            Manifest::open(&Leases::new(&disk_of(&files), dir())).unwrap_err().kind(),
+            ErrorKind::Corruption,
+            "cut to {len}"
+        );
     }
     files.insert(name.clone(), [whole.as_slice(), &[0; 100]].concat());
-    assert_eq!(Manifest::open(&disk_of(&files), dir()).unwrap_err().kind(), ErrorKind::Corruption);
+    assert_eq!(Manifest::open(&Leases::new(&disk_of(&files), dir())).unwrap_err().kind(), ErrorKind::Corruption);
 }
 
 #[test]
@@ -336,7 +341,7 @@ fn a_flipped_bit_is_damage_in_an_edit_and_harmless_in_the_last_seal_and_between(
             place + 1 < offsets.len() && at < part + (24 + len).next_multiple_of(8)
         });
         if used && at < last_seal {
-            let error = Manifest::open(&io, dir()).unwrap_err();
+            let error = Manifest::open(&Leases::new(&io, dir())).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corruption, "byte {at}");
             let place = error.place().unwrap();
             assert_eq!(place.file, dir().join(&name));
@@ -356,7 +361,7 @@ fn a_torn_edit_is_cut_and_one_without_its_seal_counts_and_gets_it() {
     let (name, offsets) = live(&before);
     let end = offsets[offsets.len() - 1];
     // As a writer goes on that has begun the file itself.
-    let mut manifest = Manifest::open(&io, dir()).unwrap().0;
+    let mut manifest = Manifest::open(&Leases::new(&io, dir())).unwrap().0;
     let header_crc = u32::from_le_bytes(before[&name][..4].try_into().unwrap());
     let edit = file::encode_edit(&add(4), end as u64, header_crc).unwrap();
     let mut state = states[3].clone();
@@ -393,7 +398,7 @@ fn no_damage_to_one_block_is_mistaken_for_a_crash() {
             for at in (0..zeros.len()).step_by(block) {
                 let mut damaged = now.clone();
                 damaged.get_mut(&name).unwrap()[at..at + block].copy_from_slice(&other[at..at + block]);
-                match Manifest::open(&disk_of(&damaged), dir()) {
+                match Manifest::open(&Leases::new(&disk_of(&damaged), dir())) {
                     Ok((_, state)) => assert_eq!(&state, manifest.state(), "block of {block} at {at}"),
                     Err(error) => assert_eq!(error.kind(), ErrorKind::Corruption),
                 }
@@ -409,7 +414,7 @@ fn every_flipped_bit_of_current_is_damage() {
         for bit in 0..8 {
             let mut damaged = files.clone();
             damaged.get_mut(CURRENT).unwrap()[at] ^= 1 << bit;
-            let error = Manifest::open(&disk_of(&damaged), dir()).unwrap_err();
+            let error = Manifest::open(&Leases::new(&disk_of(&damaged), dir())).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corruption, "byte {at}");
         }
     }
@@ -422,14 +427,14 @@ fn files_of_a_newer_release_are_named_as_such() {
     let line = format!("omendb 2 {name} 00000000000000000000000000000001");
     let newer = format!("{line} {:08x}\n", crc32c::crc32c(line.as_bytes()));
     let current = files.insert(CURRENT.to_owned(), newer.into_bytes()).unwrap();
-    assert_eq!(Manifest::open(&disk_of(&files), dir()).unwrap_err().kind(), ErrorKind::NewerFormat);
+    assert_eq!(Manifest::open(&Leases::new(&disk_of(&files), dir())).unwrap_err().kind(), ErrorKind::NewerFormat);
 
     files.insert(CURRENT.to_owned(), current);
     let header = &mut files.get_mut(&name).unwrap()[..64];
     header[12] = 3;
     let crc = crc32c::crc32c(&header[4..]);
     header[..4].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(Manifest::open(&disk_of(&files), dir()).unwrap_err().kind(), ErrorKind::NewerFormat);
+    assert_eq!(Manifest::open(&Leases::new(&disk_of(&files), dir())).unwrap_err().kind(), ErrorKind::NewerFormat);
 }
 
 #[test]
@@ -437,10 +442,10 @@ fn a_manifest_of_another_database_does_not_pass() {
     let (mut files, _) = killed();
     let io = memory();
     with_dir(&io).unwrap();
-    Manifest::create(&io, dir(), [1; 16]).unwrap();
+    Manifest::create(&Leases::new(&io, dir()), [1; 16]).unwrap();
     let (name, _) = live(&files);
     files.insert(name.clone(), super::tests::files(&io)[&name].clone());
-    assert_eq!(Manifest::open(&disk_of(&files), dir()).unwrap_err().kind(), ErrorKind::Corruption);
+    assert_eq!(Manifest::open(&Leases::new(&disk_of(&files), dir())).unwrap_err().kind(), ErrorKind::Corruption);
 }
 
 #[test]
@@ -490,7 +495,7 @@ fn a_full_disk_changes_nothing_and_poisons_nothing() {
 fn use_manifest(io: &IoRef, states: &mut Vec<State>) -> Result<()> {
     with_dir(io)?;
     states.push(State::default());
-    let mut manifest = Manifest::create(io, dir(), ID)?;
+    let mut manifest = Manifest::create(&Leases::new(io, dir()), ID)?;
     for id in 1..=9 {
         let mut next = manifest.state().clone();
         next.apply(add(id))?;
@@ -498,7 +503,7 @@ fn use_manifest(io: &IoRef, states: &mut Vec<State>) -> Result<()> {
         manifest.apply(add(id))?;
         match id % 4 {
             0 => manifest.close()?,
-            2 => manifest = Manifest::open(io, dir())?.0,
+            2 => manifest = Manifest::open(&Leases::new(io, dir()))?.0,
             _ => {}
         }
     }
@@ -542,7 +547,7 @@ fn acknowledged_edits_survive_a_power_failure_at_every_operation_also_of_the_nex
             for again in [1 + at % 16, 1 + (at + 7) % 16] {
                 let survived = survived.crash(Survivors::AllKept);
                 survived.power_off_at(again, Survivors::Random(again));
-                drop(Manifest::open(&survived.io(), dir()));
+                drop(Manifest::open(&Leases::new(&survived.io(), dir())));
                 if let Some(twice) = survived.survived() {
                     check_survivor(&twice, &states, &format!("{what}, and again at {again}"));
                 }
@@ -585,7 +590,7 @@ fn a_reader_is_not_disturbed_by_a_writer() {
     let read = move || {
         let mut runs = 0;
         while !told.load(Ordering::Relaxed) {
-            let (state, _) = Manifest::open_read_only(&reader, dir()).unwrap();
+            let state = Manifest::open_read_only(&reader, dir()).unwrap().state;
             assert!(state.run_ids().count() >= runs);
             runs = state.run_ids().count();
         }

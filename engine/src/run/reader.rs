@@ -23,16 +23,16 @@ use super::statistics::{SliceStats, StatsDirectory};
 use super::{
     KIND_TYPE, Layout, RunMeta, RunSchema, SEQ_TYPE, file_path, offset_of, seq_from_int, seq_to_int, small, wide,
 };
-use crate::cache::{Cache, Frame, Slots};
+use crate::cache::{Cache, Frame, Handle, Slots};
 use crate::column::ColumnSink;
 use crate::encoding::Vector;
 use crate::error::{Error, Result};
 use crate::io::sync::OnceCell;
-use crate::io::{File, IoRef, OpenMode};
+use crate::io::{File, IoRef};
 use crate::key::Key;
 use crate::model::{IndexStats, SliceIndex};
 use crate::types::{ColumnId, ColumnType, Seq, Value};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,8 +72,7 @@ pub struct RunIndexStats {
 /// An open run. All methods may be called from many threads.
 #[derive(Debug)]
 pub struct Run {
-    io: IoRef,
-    path: PathBuf,
+    file: Arc<Handle>,
     meta: RunMeta,
     cache: Arc<Cache>,
     loaded: OnceCell<Loaded>,
@@ -83,8 +82,7 @@ pub struct Run {
 /// What the first use brings into memory.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    pub(super) path: PathBuf,
-    pub(super) file: Arc<dyn File>,
+    file: Arc<Handle>,
     pub(super) random: u64,
     pub(super) footer: Footer,
     pub(super) schema: RunSchema,
@@ -111,8 +109,7 @@ impl Run {
     /// Opens the run of `meta` in `dir`. The file is first touched when something of it is needed.
     pub fn open(io: &IoRef, dir: &Path, meta: RunMeta, cache: &Arc<Cache>) -> Result<Arc<Run>> {
         Ok(Arc::new(Run {
-            io: Arc::clone(io),
-            path: file_path(dir, meta.id),
+            file: cache.files().handle(io, file_path(dir, meta.id)),
             meta,
             cache: Arc::clone(cache),
             loaded: OnceCell::new(),
@@ -127,7 +124,12 @@ impl Run {
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
+    }
+
+    /// Opens the file for as long as the run is there, so that it may be removed meanwhile.
+    pub(crate) fn hold(&self) -> Result<()> {
+        self.file.hold()
     }
 
     /// What it stores.
@@ -272,35 +274,32 @@ impl Run {
 
 impl Loaded {
     fn read(run: &Run) -> Result<Loaded> {
-        let file = run.io.open_direct(&run.path, OpenMode::Read)?;
+        let (file, path) = (run.file.get()?, run.path());
         let file_bytes = file.len()?;
         let tail = Tail::read(file.as_ref(), file_bytes)?;
-        let trailer =
-            placed(tail.trailer(run, file_bytes), &run.path, file_bytes.saturating_sub(offset_of(TRAILER_BYTES)))?;
+        let trailer = placed(tail.trailer(run, file_bytes), path, file_bytes.saturating_sub(offset_of(TRAILER_BYTES)))?;
         if trailer.random != run.meta.random_id {
-            return Err(
-                Error::corruption("the run's file is not the one that the manifest describes").at(&run.path, None)
-            );
+            return Err(Error::corruption("the run's file is not the one that the manifest describes").at(path, None));
         }
         let footer_extent = Extent { offset: trailer.footer_offset, bytes: length(trailer.footer_bytes)? };
         let payload = tail.frame(file.as_ref(), footer_extent, trailer.random)?;
-        let footer = placed(Footer::decode(&payload, &trailer), &run.path, trailer.footer_offset)?;
-        check_meta(&run.meta, &footer).map_err(|e| e.at(&run.path, trailer.footer_offset))?;
+        let footer = placed(Footer::decode(&payload, &trailer), path, trailer.footer_offset)?;
+        check_meta(&run.meta, &footer).map_err(|e| e.at(path, trailer.footer_offset))?;
         let section = |kind| -> Result<(Vec<u8>, u64)> {
-            let section = placed(footer.section(kind), &run.path, trailer.footer_offset)?;
+            let section = placed(footer.section(kind), path, trailer.footer_offset)?;
             let extent = Extent { offset: section.offset, bytes: length(section.bytes)? };
             Ok((tail.frame(file.as_ref(), extent, trailer.random)?, section.offset))
         };
         let (schema, at) = section(SectionKind::Schema)?;
-        let schema = placed(decode_schema(&schema), &run.path, at)?;
+        let schema = placed(decode_schema(&schema), path, at)?;
         let mut columns = schema.columns.clone();
         columns.extend([(ColumnId::SEQ, SEQ_TYPE), (ColumnId::KIND, KIND_TYPE)]);
         let (locators, at) = section(SectionKind::Locators)?;
-        let locators = placed(Locators::decode(&locators, &footer, columns.len()), &run.path, at)?;
+        let locators = placed(Locators::decode(&locators, &footer, columns.len()), path, at)?;
         let (index, at) = section(SectionKind::Index)?;
-        let index = placed(SliceIndex::open(&index), &run.path, at)?;
+        let index = placed(SliceIndex::open(&index), path, at)?;
         if index.slices() != wide(locators.slices()) {
-            return Err(Error::corruption("the run's index is about another number of slices").at(&run.path, at));
+            return Err(Error::corruption("the run's index is about another number of slices").at(path, at));
         }
         let units = match footer.layout {
             Layout::Row => wide(locators.tiles()),
@@ -314,11 +313,10 @@ impl Loaded {
         let mut by_id: Vec<_> = columns.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
         by_id.sort_unstable();
         Ok(Loaded {
-            path: run.path.clone(),
             random: trailer.random,
             key: KeyColumn::all(&schema)?,
             slots: run.cache.slots(units + columns.len()),
-            file,
+            file: Arc::clone(&run.file),
             footer,
             schema,
             columns,
@@ -329,9 +327,18 @@ impl Loaded {
         })
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> Result<Arc<dyn File>> {
+        self.file.get()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
     /// The same error, placed in this file.
     pub(super) fn at<T>(&self, result: Result<T>, offset: u64) -> Result<T> {
-        placed(result, &self.path, offset)
+        placed(result, self.path(), offset)
     }
 
     fn checked_slice(&self, slice: usize) -> Result<u32> {
@@ -388,7 +395,7 @@ impl Loaded {
         if let Some(frame) = self.slots.get(slot) {
             return Ok(Unit { frame, offset: extent.offset });
         }
-        let bytes = self.file.read_exact_at(extent.offset, extent.bytes)?;
+        let bytes = self.file()?.read_exact_at(extent.offset, extent.bytes)?;
         self.verify_unit(tile, column, &bytes, extent.offset)?;
         Ok(Unit { frame: self.slots.insert(slot, bytes[..].into()), offset: extent.offset })
     }
@@ -449,7 +456,7 @@ impl Loaded {
             }
             Err(Error::corruption(format!("a vector has {} rows, not its slice's", vector.len())))
         });
-        vector.map_err(|e| e.at(&self.path, self.locators.frame(slice, column).offset))
+        vector.map_err(|e| e.at(self.path(), self.locators.frame(slice, column).offset))
     }
 
     /// One value of a stored column, by its place.
@@ -515,7 +522,7 @@ impl Loaded {
         }
         match self.value_in(slice, row, self.seq_column())? {
             Value::Int(seq) => Ok(seq_from_int(seq)),
-            _ => Err(Error::corruption("a row has no sequence number").at(&self.path, None)),
+            _ => Err(Error::corruption("a row has no sequence number").at(self.path(), None)),
         }
     }
 
@@ -568,7 +575,7 @@ impl Loaded {
         let frame = match self.slots.get(slot) {
             Some(frame) => frame,
             None => {
-                let bytes = self.file.read_exact_at(section.offset, length(section.bytes)?)?;
+                let bytes = self.file()?.read_exact_at(section.offset, length(section.bytes)?)?;
                 self.at(open_frame(&bytes, self.random, section.offset), section.offset)?;
                 self.slots.insert(slot, bytes[..].into())
             }
@@ -588,7 +595,7 @@ impl Loaded {
 
     /// Checks the file's header, which nothing else reads.
     pub(super) fn check_header(&self, id: crate::types::RunId) -> Result<()> {
-        let header = self.file.read_exact_at(0, HEADER_BYTES)?;
+        let header = self.file()?.read_exact_at(0, HEADER_BYTES)?;
         self.at(super::format::check_header(&header, id, self.random), 0)
     }
 }

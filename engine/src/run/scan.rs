@@ -379,7 +379,7 @@ impl RunScan {
         let wanted = merged(wanted);
         let read =
             |Extent { offset, bytes }: &Extent| Op::Read { offset: *offset, buffer: Buffer::for_read(*offset, *bytes) };
-        let completions = loaded.file.submit_all(wanted.iter().map(read).collect());
+        let completions = loaded.file()?.submit_all(wanted.iter().map(read).collect());
         for (Extent { offset, bytes }, completion) in wanted.into_iter().zip(completions) {
             self.metrics.bytes_read += offset_of(bytes);
             batch.reads.push(Read { offset, bytes, state: ReadState::InFlight(completion) });
@@ -433,7 +433,7 @@ impl RunScan {
                 .schema
                 .key
                 .encode_arrays(&key_columns)
-                .map_err(|e| Error::corruption(e.to_string()).at(&loaded.path, None))?
+                .map_err(|e| Error::corruption(e.to_string()).at(loaded.path(), None))?
         } else {
             EncodedKeys::with_capacity(loaded.schema.key.fixed_width(), 0)
         };
@@ -506,7 +506,7 @@ impl Read {
         let buffer = match done.buffer {
             Some(buffer) if buffer.len() == self.bytes => buffer,
             // Short: read it again, patiently.
-            _ => loaded.file.read_exact_at(self.offset, self.bytes)?,
+            _ => loaded.file()?.read_exact_at(self.offset, self.bytes)?,
         };
         self.state = ReadState::Done(buffer);
         Ok(())
@@ -579,7 +579,7 @@ impl Decoder<'_> {
                 Some(payload) => {
                     let vector = loaded.open_vector(payload, piece.slice, column)?;
                     let offset = || loaded.locators.frame(piece.slice, column).offset;
-                    vector.decode(piece.rows.clone(), &mut sink).map_err(|e| e.at(&loaded.path, offset()))?;
+                    vector.decode(piece.rows.clone(), &mut sink).map_err(|e| e.at(loaded.path(), offset()))?;
                 }
                 None if column == loaded.seq_column() => {
                     let seq = Value::Int(seq_to_int(loaded.footer.default_seq));

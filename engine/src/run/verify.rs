@@ -117,9 +117,9 @@ impl Check<'_> {
             }
             let checked = usize::try_from(section.bytes)
                 .map_err(|_| Error::corruption("a section is larger than memory can be"))
-                .and_then(|bytes| loaded.file.read_exact_at(section.offset, bytes))
+                .and_then(|bytes| loaded.file()?.read_exact_at(section.offset, bytes))
                 .and_then(|bytes| open_frame(&bytes, loaded.random, section.offset).map(drop))
-                .map_err(|error| error.at(&loaded.path, section.offset));
+                .map_err(|error| error.at(loaded.path(), section.offset));
             self.sound(checked)?;
             at = section.offset.saturating_add(section.bytes);
         }
@@ -138,7 +138,7 @@ impl Check<'_> {
         if extent.bytes == 0 || (loaded.footer.layout == super::Layout::Row && column > 0) {
             return Ok(());
         }
-        let bytes = loaded.file.read_exact_at(extent.offset, extent.bytes)?;
+        let bytes = loaded.file()?.read_exact_at(extent.offset, extent.bytes)?;
         loaded.verify_unit(tile, column, &bytes, extent.offset)
     }
 
@@ -146,7 +146,7 @@ impl Check<'_> {
     fn slice(&self, loaded: &Loaded, slice: u32) -> Result<()> {
         let wrong = |what: &str| {
             let offset = loaded.locators.frame(slice, loaded.guard_column()).offset;
-            Err(Error::corruption(format!("slice {slice}: {what}")).at(&loaded.path, offset))
+            Err(Error::corruption(format!("slice {slice}: {what}")).at(loaded.path(), offset))
         };
         let first = loaded.first_key_of(slice)?;
         let last = loaded.key_at(slice, loaded.locators.rows_of(slice) - 1)?;
@@ -193,7 +193,7 @@ impl Check<'_> {
             if !follows || !batch.keys.is_strictly_sorted() {
                 let offset = loaded.locators.frame(slice, loaded.guard_column()).offset;
                 let message = format!("keys are out of order in slice {slice} or a few after it");
-                return Err(Error::corruption(message).at(&loaded.path, offset));
+                return Err(Error::corruption(message).at(loaded.path(), offset));
             }
             for seq in &batch.seqs {
                 let (least, greatest) = seqs.unwrap_or((*seq, *seq));
@@ -208,11 +208,11 @@ impl Check<'_> {
         if seqs != Some((footer.min_seq, footer.max_seq)) {
             let message =
                 format!("sequence numbers are {seqs:?}, not {:?} as the footer says", (footer.min_seq, footer.max_seq));
-            return Err(Error::corruption(message).at(&loaded.path, self.run.meta().footer_offset));
+            return Err(Error::corruption(message).at(loaded.path(), self.run.meta().footer_offset));
         }
         if (rows, tombstones) != (footer.rows, footer.tombstones) || last != footer.max_key {
             let message = "the rows are not those that the footer counts";
-            return Err(Error::corruption(message).at(&loaded.path, self.run.meta().footer_offset));
+            return Err(Error::corruption(message).at(loaded.path(), self.run.meta().footer_offset));
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ fn check_statistics(loaded: &Loaded, batch: &RunBatch, slice: u32) -> Result<u32
                 && (system || same_sum(&stored.sum, &measured.sum));
             if !same {
                 let message = format!("slice {next}: statistics of column {} are not those of its values", id.0);
-                return Err(Error::corruption(message).at(&loaded.path, loaded.locators.frame(next, 0).offset));
+                return Err(Error::corruption(message).at(loaded.path(), loaded.locators.frame(next, 0).offset));
             }
         }
         start += rows;

@@ -16,31 +16,31 @@ before ranges, sources keep their order through reopening: a run with rows newer
 any other the range deletes nothing, wherever it stands.
 */
 
-use crate::io::IoRef;
 use crate::io::sync::Mutex;
+use crate::lease::{Leases, Numbered};
 use crate::memtable::Memtable;
-use crate::run::{Run, RunSchema};
+use crate::run::{Run, RunSchema, file_path};
 use crate::scan::plan::Span;
 use crate::types::{RunId, Seq};
 use crate::wal::Lsn;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// The level of the one sorted sequence of disjoint runs that holds most of a table.
 pub const LAST_LEVEL: u8 = 7;
 
-/// A run's file, removed with the last reader once the run is no longer wanted.
+/// A run's file, removed with the last reader once the run is no longer wanted. In a reader process it holds the lease that
+/// keeps it.
 #[derive(Debug)]
 pub(crate) struct RunFile {
-    io: IoRef,
-    path: PathBuf,
+    leases: Arc<Leases>,
+    id: RunId,
     doomed: AtomicBool,
 }
 
 impl RunFile {
-    pub(crate) fn new(io: &IoRef, path: PathBuf, doomed: bool) -> Arc<Self> {
-        Arc::new(RunFile { io: Arc::clone(io), path, doomed: AtomicBool::new(doomed) })
+    pub(crate) fn new(leases: &Arc<Leases>, id: RunId, doomed: bool) -> Arc<Self> {
+        Arc::new(RunFile { leases: Arc::clone(leases), id, doomed: AtomicBool::new(doomed) })
     }
 }
 
@@ -48,7 +48,7 @@ impl Drop for RunFile {
     fn drop(&mut self) {
         if self.doomed.load(Ordering::Acquire) {
             // A file that stays is an orphan, which the next open removes.
-            let _ = self.io.remove_file(&self.path);
+            let _ = self.leases.remove([(Numbered::Run(self.id.0), file_path(self.leases.dir(), self.id))]);
         }
     }
 }

@@ -125,7 +125,7 @@ impl TableWrites {
     /// commit has its number. (A row that another deleted since, and that a merge has forgotten already, is no conflict: it is
     /// gone either way.)
     fn check_ranges(&self, tree: &Tree, since: Seq) -> Result<()> {
-        if self.storage.shared.last_commit() <= since {
+        if self.storage.shared.last_commit() <= since || mutant!(RangeConflictMissed) {
             return Ok(());
         }
         for span in &self.erased {
@@ -492,3 +492,6 @@ impl TableWrites {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

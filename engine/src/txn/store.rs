@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::IoRef;
 use crate::io::sync::{Condvar, FirstFailure, Mutex};
 use crate::io::thread;
+use crate::lease::Leases;
 use crate::manifest::{Edit, LoadRecord, Manifest, RunEntry};
 use crate::memory::{Memory, MemoryUse};
 use crate::run::RunSchema;
@@ -171,8 +172,7 @@ pub(crate) struct Calls {
 
 /// Everything that opening a database finds out.
 pub(crate) struct Parts {
-    pub(crate) io: IoRef,
-    pub(crate) dir: PathBuf,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) limits: Limits,
     pub(crate) memory: Arc<Memory>,
     pub(crate) output: Output,
@@ -189,6 +189,7 @@ pub(crate) struct Parts {
 pub(crate) struct Store {
     pub(crate) io: IoRef,
     pub(crate) dir: PathBuf,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) limits: Limits,
     pub(crate) memory: Arc<Memory>,
     pub(crate) output: Output,
@@ -232,9 +233,10 @@ impl Store {
         let commits = Commits { last_seq: parts.view.seq, catalog: Arc::clone(&parts.view.catalog) };
         let log_start = parts.log.as_ref().map_or(0, Wal::appended);
         Arc::new(Store {
-            reserve: Reserve::new(&parts.io, &parts.dir, parts.limits.log_segment_bytes),
-            io: parts.io,
-            dir: parts.dir,
+            reserve: Reserve::new(parts.leases.io(), parts.leases.dir(), parts.limits.log_segment_bytes),
+            io: Arc::clone(parts.leases.io()),
+            dir: parts.leases.dir().to_owned(),
+            leases: parts.leases,
             limits: parts.limits,
             memory: parts.memory,
             output: parts.output,
@@ -307,6 +309,7 @@ impl Store {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.leases.sweep();
         let Some(log) = self.log.as_ref().filter(|_| !self.is_poisoned()) else { return Ok(()) };
         log.close()?;
         let mut manifest = self.manifest.lock();

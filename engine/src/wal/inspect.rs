@@ -41,7 +41,7 @@ pub(crate) fn inspect(
         segments: length(outcome.kept.len()),
         frames: outcome.frames,
         replay: outcome.replay,
-        unused: outcome.dead,
+        unused: outcome.released.into_iter().chain(outcome.dead).collect(),
     })
 }
 

@@ -43,9 +43,12 @@ impl Found {
 /// Opens all segments in `dir`, in order, and reads their headers.
 pub(super) fn survey(io: &IoRef, dir: &Path, database_id: &[u8; 16]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
-    for entry in io.list(dir)? {
-        if let (Some(number), EntryKind::File) = (number_of(&entry.name), entry.kind) {
-            found.push(look(io, number, dir.join(&entry.name), database_id)?);
+    // Names alone: beside the segments there may be ten thousand runs.
+    for name in io.names(dir)? {
+        let Some(number) = number_of(&name) else { continue };
+        let path = dir.join(&name);
+        if io.exists(&path)? == Some(EntryKind::File) {
+            found.push(look(io, number, path, database_id)?);
         }
     }
     found.sort_by_key(|segment| segment.number);
@@ -86,7 +89,9 @@ fn look(io: &IoRef, number: u64, path: PathBuf, database_id: &[u8; 16]) -> Resul
 pub(super) struct Outcome {
     /// Segments that the stream lies in, by number: file and start.
     pub(super) kept: Vec<(PathBuf, Lsn)>,
-    /// Files that nothing needs: released, prepared and never used, or torn at their very beginning.
+    /// Files whose records are all released.
+    pub(super) released: Vec<PathBuf>,
+    /// Files without records: prepared and never used, or torn at their very beginning.
     pub(super) dead: Vec<PathBuf>,
     /// What may be in the operating system's memory only: a file, and the bytes from … to.
     pub(super) unproved: Option<(PathBuf, u64, u64)>,
@@ -110,8 +115,8 @@ pub(super) fn replay(
     check_beginning(&found, first, from)?;
 
     let needed = found.split_off(first.unwrap_or(0));
-    let mut dead: Vec<PathBuf> = found.into_iter().map(|segment| segment.path).collect();
-    let mut kept = Vec::new();
+    let released: Vec<PathBuf> = found.into_iter().map(|segment| segment.path).collect();
+    let (mut kept, mut dead) = (Vec::new(), Vec::new());
     let mut pass = Pass::new(from, apply);
     let mut segments = VecDeque::from(needed);
     while let Some(mut segment) = segments.pop_front() {
@@ -134,8 +139,8 @@ pub(super) fn replay(
     pass.refuse_if_short(known.durable_to)?;
     let (unproved, frames) = (pass.unproved(), pass.frames);
     // Without syncs the log may end before what the caller has stored elsewhere already.
-    let replay = Replay { end: pass.needed_from(), ..pass.result };
-    Ok(Outcome { kept, dead, next_number, frames, unproved, replay })
+    let replay = Replay { end: pass.needed_from(), next_segment: next_number, ..pass.result };
+    Ok(Outcome { kept, released, dead, next_number, frames, unproved, replay })
 }
 
 /// That the log reaches back to `from`.
@@ -181,7 +186,7 @@ struct LastSegment {
 
 impl<'a> Pass<'a> {
     fn new(from: Lsn, apply: &'a mut dyn FnMut(Lsn, &[u8]) -> Result<()>) -> Self {
-        let result = Replay { records: 0, bytes: 0, end: from, torn: None };
+        let result = Replay { records: 0, bytes: 0, end: from, torn: None, next_segment: 0 };
         Pass { from, apply, assembler: Assembler::default(), stopped: None, last: None, frames: 0, result }
     }
 

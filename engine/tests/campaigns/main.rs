@@ -9,6 +9,7 @@ one seed. docs/testing.md says what each one shows, how to run it longer, and ho
     fault        a fault at every call
     blocks       power loss below a real file system, where the machine allows it
     simulation   threads, faults and crashes from one seed
+    conflicts    transactions of which one must lose
     teeth        seeded bugs, each of which the others must find
 ```
 */
@@ -18,6 +19,7 @@ one seed. docs/testing.md says what each one shows, how to run it longer, and ho
 
 #[cfg(target_os = "linux")]
 mod blocks;
+mod conflicts;
 mod crash;
 mod fault;
 mod model;

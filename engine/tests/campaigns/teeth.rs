@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// In the order in which they are tried.
-const CAMPAIGNS: [&str; 3] = ["crash", "fault", "simulation"];
+const CAMPAIGNS: [&str; 4] = ["crash", "fault", "simulation", "conflicts"];
 
 /// A bug that makes a campaign hang is found, too: by its taking so many times longer than without any bug.
 const PATIENCE: u32 = 8;
@@ -29,6 +29,7 @@ fn likely(mutant: Mutant) -> &'static str {
         RecoveredLogNotHardened | RecoveredManifestNotHardened => "fault",
         SnapshotOffByOne | VisibleBeforeDurable | DropRunChecksum | ErrorTakenForTheEnd => "simulation",
         ConflictMissed | LogPoisonForgotten => "simulation",
+        RangeConflictMissed => "conflicts",
         _ => "crash",
     }
 }

@@ -1,26 +1,30 @@
 /*!
 Databases of released formats, kept in `tests/fixtures`, open for ever and give the answers that are kept beside them.
 
-A fixture has tables with every type, with a hidden key and with a key of two columns; runs of both shapes, flushed, loaded
-and merged; a tombstone above what it deletes; and a log that must still be replayed, as a killed process leaves it.
+- `format-1` has tables with every type, with a hidden key and with a key of two columns; runs of both shapes, flushed, loaded
+  and merged; a tombstone above what it deletes; and a log that must still be replayed, as a killed process leaves it.
+- `format-1-ranges` has a manifest of version 2, with deleted ranges that came and that went, and log records of version 2,
+  whose deleted ranges no manifest knows of.
 
-`OMENDB_WRITE_FIXTURE=1 cargo test -p omendb-engine --test engine fixture` writes the one of this release's format anew. Only
-while the format has not been released: afterwards a fixture never changes, and a new format gets a new one.
+`OMENDB_WRITE_FIXTURE=format-1-ranges cargo test -p omendb-engine --test engine fixture` writes one of them anew. Only while its format
+has not been released: afterwards a fixture never changes, and a new format gets a new one.
 */
 
 use crate::support::*;
 use arrow::datatypes::IntervalMonthDayNano;
 use omendb_engine::db::{Db, LoadRecord, OnConflict, Options, check_directory};
 use omendb_engine::io::{self, Buffer, IoRef, OpenMode};
+use omendb_engine::key::KeyRange;
 use omendb_engine::types::{ColumnId, ColumnType, TableDef, Value};
 use std::fmt::Write;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const DIR: &str = "/fixture";
 
-fn home() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1")
+fn home(fixture: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture)
 }
 
 fn options(io: &IoRef) -> Options {
@@ -109,7 +113,8 @@ fn rows(db: &Db, table: &TableDef) -> Vec<Vec<Value>> {
     scan(&db.snapshot().unwrap(), table, request)
 }
 
-fn make(io: &IoRef) {
+/// Leaves the database open, as a killed process does.
+fn make_format_1(io: &IoRef) -> Db {
     let db = Db::open(Options { create: true, ..options(io) }).unwrap();
     let types = create(&db, "types", &TYPES, &["k"]);
     let hidden = create(&db, "hidden", &[("a", ColumnType::Text), ("b", ColumnType::Float64)], &[]);
@@ -148,20 +153,72 @@ fn make(io: &IoRef) {
     put(&db, &hidden, &[vec![Value::Null, Value::Float64(-1.5)]]);
     let late = create(&db, "late", &[("k", ColumnType::Uuid)], &["k"]);
     put(&db, &late, &[vec![Value::Uuid([9; 16])]]);
-    std::fs::remove_dir_all(home().join("database")).ok();
-    std::fs::create_dir_all(home().join("database")).unwrap();
+    db
+}
+
+fn delete_range(db: &Db, table: &TableDef, from: i64, to: i64) {
+    let range = KeyRange {
+        start: Bound::Included(key(table, &[Value::Int(from)])),
+        end: Bound::Excluded(key(table, &[Value::Int(to)])),
+    };
+    let mut txn = db.begin().unwrap();
+    txn.delete_range(table, &range).unwrap();
+    txn.commit().unwrap();
+}
+
+/// The same, with deleted ranges.
+fn make_format_1_ranges(io: &IoRef) -> Db {
+    let options = Options { create: true, background: false, ..options(io) };
+    let db = Db::open(options.clone()).unwrap();
+    let (cut, whole) = (create_kv(&db, "cut"), create_kv(&db, "whole"));
+    let rows: Vec<_> = (0..600).map(|k| (k, k * k)).collect();
+    for table in [&cut, &whole] {
+        put(&db, table, &ints(&rows));
+    }
+    db.compact(None).unwrap();
+    // Rows that a range hides in the last level, and younger rows in front of it.
+    delete_range(&db, &cut, 100, 200);
+    db.flush().unwrap();
+    put(&db, &cut, &ints(&[(150, -1), (199, -2), (200, -3)]));
+    db.flush().unwrap();
+    // A range that comes and goes, with all that it hides.
+    delete_range(&db, &whole, 0, 1000);
+    db.flush().unwrap();
+    db.compact(Some(whole.id)).unwrap();
+    put(&db, &whole, &ints(&[(1, 1), (2, 2), (3, 3)]));
+    delete_range(&db, &cut, 400, 420);
+    db.close().unwrap();
+    // What follows lies in the log alone.
+    let db = Db::open(options).unwrap();
+    delete_range(&db, &whole, 2, 3);
+    put(&db, &cut, &ints(&[(405, -4)]));
+    delete_range(&db, &cut, 590, 10_000);
+    put(&db, &cut, &ints(&[(595, -5)]));
+    db
+}
+
+/// Writes a fixture anew, if that is asked for.
+fn write_if_asked(fixture: &str, make: fn(&IoRef) -> Db) {
+    if std::env::var("OMENDB_WRITE_FIXTURE").as_deref() != Ok(fixture) {
+        return;
+    }
+    let io = io::memory();
+    let db = make(&io);
+    let database = home(fixture).join("database");
+    std::fs::remove_dir_all(&database).ok();
+    std::fs::create_dir_all(&database).unwrap();
     for entry in io.list(Path::new(DIR)).unwrap().iter().filter(|entry| entry.name != "LOCK") {
         let file = io.open(&Path::new(DIR).join(&entry.name), OpenMode::Read).unwrap();
         let bytes = file.read_at(0, file.len().unwrap() as usize).unwrap();
-        std::fs::write(home().join("database").join(&entry.name), &bytes[..]).unwrap();
+        std::fs::write(database.join(&entry.name), &bytes[..]).unwrap();
     }
-    std::fs::write(home().join("answers.txt"), answers(&db)).unwrap();
+    std::fs::write(home(fixture).join("answers.txt"), answers(&db)).unwrap();
 }
 
-fn copied() -> IoRef {
+fn copied(fixture: &str) -> IoRef {
     let io = io::memory();
     io.create_dir_all(Path::new(DIR)).unwrap();
-    for entry in std::fs::read_dir(home().join("database")).unwrap() {
+    for entry in std::fs::read_dir(home(fixture).join("database")).unwrap() {
         let path = entry.unwrap().path();
         let file = io.open(&Path::new(DIR).join(path.file_name().unwrap()), OpenMode::CreateNew).unwrap();
         file.write_all_at(0, Buffer::from_slice(&std::fs::read(path).unwrap())).unwrap();
@@ -169,20 +226,24 @@ fn copied() -> IoRef {
     io
 }
 
-#[test]
-fn a_database_of_format_1_opens_for_ever() {
-    if std::env::var("OMENDB_WRITE_FIXTURE").is_ok() {
-        make(&io::memory());
-    }
-    let expected = std::fs::read_to_string(home().join("answers.txt")).unwrap();
-    let io = copied();
-    let report = check_directory(&io, Path::new(DIR)).unwrap();
-    assert_eq!(report.problems, []);
-    assert!(report.log_records >= 4 && report.runs >= 5 && report.tables == 4, "{report}");
+/// That it is sound and answers as it did, to a reader and to a writer; gives both.
+fn opened(fixture: &str) -> (Db, IoRef) {
+    let expected = std::fs::read_to_string(home(fixture).join("answers.txt")).unwrap();
+    let io = copied(fixture);
+    assert_eq!(check_directory(&io, Path::new(DIR)).unwrap().problems, []);
     let reader = Db::open(Options { read_only: true, ..options(&io) }).unwrap();
     assert_eq!(answers(&reader), expected, "read only");
     let db = Db::open(options(&io)).unwrap();
     assert_eq!(answers(&db), expected);
+    (db, io)
+}
+
+#[test]
+fn a_database_of_format_1_opens_for_ever() {
+    write_if_asked("format-1", make_format_1);
+    let report = check_directory(&copied("format-1"), Path::new(DIR)).unwrap();
+    assert!(report.log_records >= 4 && report.runs >= 5 && report.tables == 4, "{report}");
+    let (db, io) = opened("format-1");
     db.compact(None).unwrap();
     let types = db.snapshot().unwrap().table("types").unwrap().unwrap();
     put(&db, &types, &[row(1000, 1)]);
@@ -191,4 +252,42 @@ fn a_database_of_format_1_opens_for_ever() {
     assert!(get(&db, &types, &[Value::Int(7)]).is_none(), "what was deleted stays deleted");
     assert!(get(&db, &types, &[Value::Int(1000)]).is_some());
     assert_eq!(db.check().unwrap().problems, []);
+}
+
+#[test]
+fn a_database_of_format_1_with_deleted_ranges_opens_for_ever() {
+    write_if_asked("format-1-ranges", make_format_1_ranges);
+    let (db, io) = opened("format-1-ranges");
+    let table = |db: &Db, name: &str| db.snapshot().unwrap().table(name).unwrap().unwrap();
+    let (cut, whole) = (table(&db, "cut"), table(&db, "whole"));
+    let version = |io: &IoRef| {
+        let name = io.names(Path::new(DIR)).unwrap().into_iter().find(|name| name.starts_with("manifest-")).unwrap();
+        io.open(&Path::new(DIR).join(name), OpenMode::Read).unwrap().read_exact_at(12, 4).unwrap()[0]
+    };
+    assert_eq!(version(&copied("format-1-ranges")), 2);
+    let rows: Vec<_> = (0..600).filter(|k| !matches!(k, 100..200 | 400..420 | 590..)).map(|k| (k, k * k)).collect();
+    let mut expect = std::collections::BTreeMap::from_iter(rows);
+    expect.extend([(150, -1), (199, -2), (200, -3), (405, -4), (595, -5)]);
+    let expect = ints(&expect.into_iter().collect::<Vec<_>>());
+    let holds = |db: &Db| {
+        assert_eq!(all(db, &cut), expect);
+        assert_eq!(all(db, &whole), ints(&[(1, 1), (3, 3)]));
+    };
+    holds(&db);
+    db.compact(None).unwrap();
+    holds(&db);
+    assert_eq!(db.stats().unwrap().erased_ranges, 0, "nothing is left behind them");
+    db.close().unwrap();
+    let db = Db::open(options(&io)).unwrap();
+    holds(&db);
+    assert_eq!(db.check().unwrap().problems, []);
+}
+
+#[test]
+fn the_ranges_of_the_fixture_are_in_manifest_and_log() {
+    // Without background work, which would merge them away.
+    let io = copied("format-1-ranges");
+    let reader = Db::open(Options { read_only: true, ..options(&io) }).unwrap();
+    assert!(reader.stats().unwrap().erased_ranges >= 4, "{:?}", reader.stats().unwrap().erased_ranges);
+    assert!(check_directory(&io, Path::new(DIR)).unwrap().log_records >= 4);
 }

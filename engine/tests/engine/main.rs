@@ -8,6 +8,7 @@ The engine through its public interface, as its users see it.
 mod catalog;
 mod files;
 mod fixture;
+mod leases;
 mod loads;
 mod model;
 mod opening;

@@ -4,7 +4,7 @@ What a directory may be, and what opening says of it.
 
 use crate::support::*;
 use omendb_engine::ErrorKind;
-use omendb_engine::db::{Db, Expectation, OnConflict, Options, ScanRequest};
+use omendb_engine::db::{Db, Expectation, Options, ScanRequest};
 use std::path::Path;
 
 fn kind(options: Options) -> ErrorKind {
@@ -94,7 +94,7 @@ fn a_reader_sees_the_state_as_at_open_beside_a_writer() {
 }
 
 #[test]
-fn a_reader_writes_nothing() {
+fn a_reader_writes_nothing_but_its_lease() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     let db = Db::open(Options { dir: Some(path.clone()), ..small() }).unwrap();
@@ -107,7 +107,9 @@ fn a_reader_writes_nothing() {
     let reader = Db::open(Options { read_only: true, ..Options::dir(&path) }).unwrap();
     assert_eq!(all(&reader, &t), ints(&[(1, 1), (2, 2)]));
     reader.close().unwrap();
-    assert_eq!(listing(&path), before);
+    let after: Vec<_> = listing(&path).into_iter().filter(|(name, _)| name != "leases").collect();
+    assert_eq!(after, before);
+    assert_eq!(listing(&path.join("leases")), [], "its own lease, which is gone, lay there");
 }
 
 #[test]
@@ -149,17 +151,6 @@ fn a_database_that_lost_its_identity_file_is_not_made_anew() {
     assert_eq!(all(&Db::open(Options::dir(&path)).unwrap(), &t), ints(&[(1, 1)]));
 }
 
-fn load(db: &Db, tables: &[std::sync::Arc<omendb_engine::types::TableDef>], rows: &[(i64, i64)]) {
-    let mut txn = db.begin().unwrap();
-    for table in tables {
-        let columns = table.column_ids();
-        let mut ingest = txn.ingest(table, OnConflict::Error, 1 << 20).unwrap();
-        ingest.write(&columns, &batch(table, &columns, &ints(rows))).unwrap();
-        ingest.finish().unwrap();
-    }
-    txn.commit().unwrap();
-}
-
 fn is_run(name: &str) -> bool {
     name.starts_with("run-")
 }
@@ -188,6 +179,28 @@ fn opening_touches_no_run() {
     assert_eq!(all(&db, &t).len(), 40);
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn a_limited_number_of_run_files_is_open_however_many_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let options = Options { background: false, ..Options::dir(&path) };
+    let db = Db::open(options.clone()).unwrap();
+    let tables: Vec<_> = (0..70).map(|number| create_kv(&db, &format!("t{number}"))).collect();
+    for round in 0..10 {
+        load(&db, &tables, &[(round * 2, round), (round * 2 + 1, round)]);
+    }
+    db.close().unwrap();
+    for read_only in [false, true] {
+        let db = Db::open(Options { read_only, ..options.clone() }).unwrap();
+        let scans: Vec<_> = tables.iter().map(|table| (table, all(&db, table))).collect();
+        assert!(scans.iter().all(|(_, rows)| rows.len() == 20));
+        let open = open_files(&path, "run-");
+        assert!((400..=omendb_engine::limits::RUN_FILES_MAX).contains(&open), "{open} of 700");
+        assert!(scans.iter().all(|(table, rows)| all(&db, table) == *rows), "what was closed is opened again");
+    }
+}
+
 /// How long it takes, which a test can't say: `cargo test -p omendb-engine --test engine -- --ignored --nocapture ten_thousand`,
 /// with the directory's file system chosen by TMPDIR.
 #[test]
@@ -211,6 +224,11 @@ fn how_long_a_database_of_ten_thousand_runs_takes_to_open() {
         println!("opened in {opened:?}, first row after {:?}", began.elapsed());
         db.close().unwrap();
     }
+    let db = Db::open(options.clone()).unwrap();
+    assert!(tables.iter().all(|table| all(&db, table).len() == 200));
+    #[cfg(target_os = "linux")]
+    println!("{} files are open when all were read", open_files(&path, ""));
+    db.close().unwrap();
     for _ in 0..2 {
         let began = std::time::Instant::now();
         let reader = Db::open(Options { read_only: true, ..options.clone() }).unwrap();

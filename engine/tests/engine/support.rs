@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use omendb_engine::Result;
 use omendb_engine::column::{ColumnSink, value_at};
-use omendb_engine::db::{Db, Expectation, Options, Row, ScanRequest, Snapshot, WriteKind};
+use omendb_engine::db::{Db, Expectation, OnConflict, Options, Row, ScanRequest, Snapshot, WriteKind};
 use omendb_engine::key::{Key, KeySchema};
 use omendb_engine::types::{Attributes, ColumnId, ColumnType, NewColumn, NewTable, Seq, TableDef, Value};
 use std::sync::Arc;
@@ -105,6 +105,18 @@ pub(crate) fn delete(db: &Db, table: &TableDef, keys: &[Vec<Value>]) -> Seq {
     try_delete(db, table, keys, Expectation::None).unwrap()
 }
 
+/// Loads the same rows into some tables: a run each.
+pub(crate) fn load(db: &Db, tables: &[Arc<TableDef>], rows: &[(i64, i64)]) {
+    let mut txn = db.begin().unwrap();
+    for table in tables {
+        let columns = table.column_ids();
+        let mut ingest = txn.ingest(table, OnConflict::Error, 1 << 20).unwrap();
+        ingest.write(&columns, &batch(table, &columns, &ints(rows))).unwrap();
+        ingest.finish().unwrap();
+    }
+    txn.commit().unwrap();
+}
+
 pub(crate) fn key(table: &TableDef, values: &[Value]) -> Key {
     KeySchema::of(table).unwrap().encode(values).unwrap()
 }
@@ -144,4 +156,12 @@ pub(crate) fn value_of(db: &Db, table: &TableDef, k: i64) -> Option<i64> {
         Value::Int(v) => v,
         _ => panic!("not an integer"),
     })
+}
+
+/// Files below `dir` with `part` in their paths that this process has open.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_files(dir: &std::path::Path, part: &str) -> usize {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    targets.filter(|path| path.starts_with(dir) && path.to_string_lossy().contains(part)).count()
 }

@@ -5,7 +5,8 @@ use super::*;
 use crate::cache::Cache;
 use crate::io::random::Random;
 use crate::io::{self, IoRef};
-use crate::run::{Layout, Run, RunMeta, RunSchema, file_path};
+use crate::lease::Leases;
+use crate::run::{Layout, Run, RunMeta, RunSchema};
 use crate::scan::tree::{Mem, RunFile};
 use crate::txn::catalog::SystemTables;
 use std::cell::RefCell;
@@ -124,7 +125,7 @@ impl World {
             max_seq: seqs().max().unwrap(),
         };
         let dir = Path::new("/db");
-        let file = RunFile::new(&self.io, file_path(dir, id), false);
+        let file = RunFile::new(&Leases::new(&self.io, dir), id, false);
         let run = Run::open(&self.io, dir, meta, &self.cache).unwrap();
         self.contents.get_mut().insert(id, rows);
         Arc::new(RunRef { run, level, fixed_seq, file })

@@ -11,6 +11,7 @@ use super::Check;
 use crate::compaction::output::Output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySchema;
+use crate::lease::Leases;
 use crate::manifest::{Manifest, State};
 use crate::memtable::Kind;
 use crate::model::IndexChoice;
@@ -60,7 +61,7 @@ impl Check<'_> {
                 (replay, false)
             }
         };
-        let output = Output::new(self.io.clone(), self.dir.to_owned(), self.cache.clone(), IndexChoice::Auto, 0, 0);
+        let output = Output::new(Leases::new(self.io, self.dir), self.cache.clone(), IndexChoice::Auto, 0, 0);
         let recovered = match recover(state, replay, &output) {
             Ok(recovered) => recovered,
             Err(_) if self.is_overtaken(state) => return None,
@@ -137,7 +138,11 @@ impl Check<'_> {
             self.report.note(&torn.file, torn.offset, what);
         }
         for path in found.unused {
-            self.report.note(&path, None, "this segment of the log is not in use; opening removes it");
+            self.report.note(
+                &path,
+                None,
+                "this segment of the log is not in use; opening removes it, unless a reader's lease keeps it",
+            );
         }
     }
 

@@ -353,6 +353,11 @@ impl Io for SimDisk {
         StoreLock::take(self.store(), path, PROCESS_ID)
     }
 
+    fn lock_existing(&self, path: &Path) -> Result<Option<Box<dyn Lock>>> {
+        self.whole((Operation::Open, "lock"), path, |_| Ok(()))?;
+        StoreLock::take_existing(self.store(), path)
+    }
+
     fn unix_micros(&self) -> i64 {
         let since = i64::try_from(self.monotonic_nanos() / 1_000).unwrap_or(i64::MAX);
         let jumps = self.inner.clock_jumps_micros.load(Ordering::SeqCst);
