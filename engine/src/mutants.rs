@@ -85,6 +85,8 @@ mod listed {
         LoadBeforeLog,
         /// Commits between check and number are not looked at.
         ConflictMissed,
+        /// Rows that have expired are left out before versions are merged.
+        ExpiredBelowMerge,
         /// A scan sees one commit too many.
         SnapshotOffByOne,
         /// A flush drops tombstones that older runs need.
@@ -133,6 +135,7 @@ mod listed {
             Mutant::RowIdsForgotten,
             Mutant::LoadBeforeLog,
             Mutant::ConflictMissed,
+            Mutant::ExpiredBelowMerge,
             Mutant::SnapshotOffByOne,
             Mutant::TombstoneDroppedEarly,
             Mutant::ErasedRangeForgottenAtFlush,

@@ -8,9 +8,10 @@ use crate::key::Key;
 use crate::memtable::Entry;
 use crate::row::RowReader;
 use crate::run::Found;
+use crate::scan::expiry::Expiry;
 use crate::scan::tree::{Mem, RunRef, Source, Tree, is_erased};
 use crate::scan::{Layer, Projection, Row};
-use crate::types::{Seq, Value};
+use crate::types::{ColumnId, ColumnType, Seq, Value};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
@@ -41,19 +42,37 @@ impl Place {
         }
     }
 
-    /// The values of the stored columns of `projection`, in their order.
-    fn read(&self, projection: &Projection, out: &mut Vec<Value>) -> Result<()> {
+    /// The values of columns, in their order.
+    fn values(&self, columns: &[(ColumnId, ColumnType)], out: &mut Vec<Value>) -> Result<()> {
         match self {
             Place::Mem(entry) => {
                 let reader = RowReader::open(entry.row())?;
-                for (id, ty) in &projection.stored {
+                for (id, ty) in columns {
                     out.push(reader.value(*id, *ty)?);
                 }
                 Ok(())
             }
-            Place::Run(run, found) => run.run.read_row(found, &projection.stored, out),
+            Place::Run(run, found) => run.run.read_row(found, columns, out),
             Place::Erased(_) => Err(Error::internal("a deleted range has no rows to read")),
         }
+    }
+
+    /// The values of the stored columns of `projection`, in their order; false for a row that has expired.
+    fn read(&self, projection: &Projection, out: &mut Vec<Value>) -> Result<bool> {
+        self.values(&projection.stored, out)?;
+        let expired = |(expiry, place): &(Expiry, usize)| out.get(*place).is_some_and(|v| expiry.has_expired(v));
+        Ok(!projection.expiry.as_ref().is_some_and(expired))
+    }
+
+    /// Whether there is a row: none was deleted, and none has expired.
+    pub(crate) fn is_live(&self, expiry: Option<&Expiry>) -> Result<bool> {
+        if self.is_tombstone() {
+            return Ok(false);
+        }
+        let Some(expiry) = expiry else { return Ok(true) };
+        let mut moment = Vec::with_capacity(1);
+        self.values(&[(expiry.column(), expiry.ty)], &mut moment)?;
+        Ok(!moment.iter().any(|value| expiry.has_expired(value)))
     }
 }
 
@@ -104,23 +123,27 @@ pub(crate) fn find(overlay: &[Layer], tree: &Tree, key: &[u8], at: Seq) -> Resul
     }
 }
 
-/// Reads a place's values in the order of the projection into `row`.
-pub(crate) fn read(place: &Place, projection: &Projection, row: &mut Row) -> Result<()> {
+/// Reads a place's values in the order of the projection into `row`; false for a row that has expired.
+pub(crate) fn read(place: &Place, projection: &Projection, row: &mut Row) -> Result<bool> {
     row.seq = place.seq();
     row.values.clear();
     let plain = projection.places.iter().enumerate().all(|(at, place)| *place == Some(at));
     if plain {
-        return place.read(projection, &mut row.values);
+        let live = place.read(projection, &mut row.values)?;
+        row.values.truncate(projection.places.len());
+        return Ok(live);
     }
     let mut stored = Vec::with_capacity(projection.stored.len());
-    place.read(projection, &mut stored)?;
+    if !place.read(projection, &mut stored)? {
+        return Ok(false);
+    }
     for wanted in &projection.places {
         row.values.push(match wanted {
             None => Value::Int(row.seq.cast_signed()),
             Some(at) => stored.get(*at).cloned().ok_or_else(|| Error::internal("a source left out a column"))?,
         });
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The rows of `keys`, and for each row which key it answers, in the order of the keys asked for.
@@ -149,14 +172,18 @@ pub(crate) fn read_many(
         projection.stored.iter().map(|(_, ty)| ColumnSink::new(*ty, found.len())).collect();
     let mut values = Vec::with_capacity(sinks.len());
     let mut seqs = Vec::with_capacity(found.len());
-    for (_, place) in &found {
+    let mut answers = Vec::with_capacity(found.len());
+    for (which, place) in found {
         values.clear();
-        place.read(projection, &mut values)?;
+        if !place.read(projection, &mut values)? {
+            continue;
+        }
+        answers.push(which);
         for (sink, value) in sinks.iter_mut().zip(&values) {
             sink.append(value)?;
         }
         seqs.push(place.seq());
     }
     let columns: Vec<ArrayRef> = sinks.into_iter().map(ColumnSink::finish).collect();
-    Ok((projection.batch(schema, &columns, &seqs)?, found.into_iter().map(|(which, _)| which).collect()))
+    Ok((projection.batch(schema, &columns, &seqs)?, answers))
 }

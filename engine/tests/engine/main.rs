@@ -17,3 +17,4 @@ mod recovery;
 mod space;
 mod support;
 mod transactions;
+mod ttl;

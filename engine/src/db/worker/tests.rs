@@ -75,8 +75,9 @@ impl World {
         let columns =
             vec![column("k", ColumnType::Int64), column("v", ColumnType::Int64), column("pad", ColumnType::Text)];
         let key = vec!["k".to_owned()];
-        let table =
-            txn.create_table(NewTable { name: "t".to_owned(), columns, key, attributes: Attributes::new() }).unwrap();
+        let table = txn
+            .create_table(NewTable { name: "t".to_owned(), columns, key, ttl: None, attributes: Attributes::new() })
+            .unwrap();
         txn.commit().unwrap();
         World {
             seed,

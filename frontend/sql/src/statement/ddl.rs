@@ -167,7 +167,7 @@ fn definition(context: &Context, create: &CreateTable, table: String) -> Result<
     if let Some(name) = key.name {
         attributes.insert(KEY_NAME_ATTRIBUTE.into(), name);
     }
-    Ok(NewTable { name: table, columns, key: key.columns, attributes })
+    Ok(NewTable { name: table, columns, key: key.columns, ttl: None, attributes })
 }
 
 fn check_key(key: &KeyClause, columns: &[NewColumn]) -> Result<()> {
@@ -284,6 +284,7 @@ fn check_default(context: &Context, expr: &ast::Expr, name: &str, ty: SqlType) -
             name: name.to_owned(),
             columns: vec![column],
             key: Vec::new(),
+            ttl: None,
             attributes: Attributes::new(),
         };
         Writer::new(Arc::new(probe))?.batch(&[array])?;
