@@ -185,7 +185,7 @@ impl Db {
 
     /// What has been committed so far, to read from.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        Ok(Snapshot::new(self.inner.store.view()))
+        Ok(self.inner.store.snapshot())
     }
 
     /// A transaction on the present snapshot. `ReadOnly` for a database opened read-only, `Poisoned` after a failed write.

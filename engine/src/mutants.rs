@@ -87,6 +87,8 @@ mod listed {
         ConflictMissed,
         /// Whoever deletes a range does not look at what others have committed to it.
         RangeConflictMissed,
+        /// Rows that have expired are left out before versions are merged.
+        ExpiredBelowMerge,
         /// A scan sees one commit too many.
         SnapshotOffByOne,
         /// A flush drops tombstones that older runs need.
@@ -136,6 +138,7 @@ mod listed {
             Mutant::LoadBeforeLog,
             Mutant::ConflictMissed,
             Mutant::RangeConflictMissed,
+            Mutant::ExpiredBelowMerge,
             Mutant::SnapshotOffByOne,
             Mutant::TombstoneDroppedEarly,
             Mutant::ErasedRangeForgottenAtFlush,

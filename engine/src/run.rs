@@ -15,6 +15,7 @@ slices whose statistics exclude them. `run/format.rs` draws the file.
     reader       the open run: lookups and positional reads
     search       a key's place within a slice, on encoded vectors
     scan         ranges, projections, pruning, read-ahead
+    spread       how many rows lie below a bound, as far as statistics tell
     verify       reads everything and reports what does not hold
     meta         what the manifest keeps about a run
 ```
@@ -34,6 +35,7 @@ pub mod predicate;
 mod reader;
 mod scan;
 mod search;
+mod spread;
 mod statistics;
 mod tile;
 mod verify;

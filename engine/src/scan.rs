@@ -8,6 +8,7 @@ Reading: the rows of a table under a snapshot, by key, by many keys, or by range
     merge    several streams into one
     point    rows by key
     split    ranges of about equal size, for threads
+    expiry   rows that have outlived their table's time to live
 ```
 
 A scan cuts the keys into stretches that the same sources cover ([`plan`]). Where one source covers a stretch, its rows
@@ -17,9 +18,12 @@ version that hides an older one, or the tombstone.
 
 Sources behind a deleted range are no sources of its keys: a scan over such keys opens none of them.
 
+Where rows expire, they are left out above the merge ([`expiry`]), and only of stretches of which some source may have one that has.
+
 An iterator that has failed stays failed; an error is never the end of the data.
 */
 
+pub(crate) mod expiry;
 pub(crate) mod merge;
 pub(crate) mod plan;
 pub(crate) mod point;
@@ -36,6 +40,7 @@ use crate::run::{ColumnPredicate, RunBatch, RunScanMetrics, RunSchema};
 use crate::types::{ColumnId, ColumnType, Seq, TableDef, Value};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
+use expiry::{Expiry, Unexpired};
 use merge::{Merge, RowStream, Ties};
 use plan::{Span, Stretch, stretches};
 use source::{Columns, MemStream, RunReading, RunStream};
@@ -75,8 +80,12 @@ pub struct ScanMetrics {
     pub slices_read: u64,
     /// Slices of runs that zone maps left out.
     pub slices_pruned: u64,
+    /// Rows of them, old versions and tombstones included.
+    pub rows_pruned: u64,
     /// Rows that sources gave, before newer versions hid older ones.
     pub rows: u64,
+    /// Rows left out because they have expired.
+    pub rows_expired: u64,
     /// Bytes read from files.
     pub bytes_read: u64,
     /// Reads that the cache answered.
@@ -90,6 +99,8 @@ impl std::ops::Add for ScanMetrics {
         ScanMetrics {
             slices_read: self.slices_read + other.slices_read,
             slices_pruned: self.slices_pruned + other.slices_pruned,
+            rows_pruned: self.rows_pruned + other.rows_pruned,
+            rows_expired: self.rows_expired + other.rows_expired,
             rows: self.rows + other.rows,
             bytes_read: self.bytes_read + other.bytes_read,
             cache_hits: self.cache_hits + other.cache_hits,
@@ -102,6 +113,8 @@ impl From<RunScanMetrics> for ScanMetrics {
         ScanMetrics {
             slices_read: metrics.slices_read,
             slices_pruned: metrics.slices_pruned,
+            rows_pruned: metrics.rows_pruned,
+            rows_expired: 0,
             rows: metrics.rows,
             bytes_read: metrics.bytes_read,
             cache_hits: metrics.cache_hits,
@@ -129,6 +142,8 @@ pub(crate) struct Projection {
     pub(crate) stored: Vec<(ColumnId, ColumnType)>,
     /// For each wanted column its place in `stored`; `None` for the sequence number.
     pub(crate) places: Vec<Option<usize>>,
+    /// Which rows have expired, for lookups, and the place of the column that says so.
+    pub(crate) expiry: Option<(Expiry, usize)>,
 }
 
 impl Projection {
@@ -147,7 +162,16 @@ impl Projection {
             }
             places.push(Some(place));
         }
-        Ok(Projection { stored, places })
+        Ok(Projection { stored, places, expiry: None })
+    }
+
+    /// The same for lookups that find no row that has expired.
+    pub(crate) fn expiring(mut self, expiry: Option<Expiry>) -> Projection {
+        if let Some(expiry) = expiry {
+            let place = place_of(&mut self.stored, &expiry);
+            self.expiry = Some((expiry, place));
+        }
+        self
     }
 
     /// The record batch of stored columns and sequence numbers.
@@ -164,6 +188,15 @@ impl Projection {
         let options = RecordBatchOptions::new().with_row_count(Some(seqs.len()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)
     }
+}
+
+/// The place of the column by which rows expire among columns to be read; put behind them where it is not there.
+fn place_of(columns: &mut Vec<(ColumnId, ColumnType)>, expiry: &Expiry) -> usize {
+    let place = columns.iter().position(|(id, _)| *id == expiry.column()).unwrap_or(columns.len());
+    if place == columns.len() {
+        columns.push((expiry.column(), expiry.ty));
+    }
+    place
 }
 
 /// A source as a scan sees it: what it holds, at which number it is read, and the keys between its first and last.
@@ -219,26 +252,80 @@ fn mem_span(mem: &Mem, ranges: &[KeyRange], at: Seq) -> Option<Span> {
     Some(Span::closed(first.key(), last.key()))
 }
 
+/// Whether one of the layers may have a row that has expired.
+fn may_have_expired(layers: &[&Layer], expiry: &Expiry) -> Result<bool> {
+    for layer in layers {
+        let may = match &layer.source {
+            Source::Mem(_) => true,
+            Source::Run(run) => run.run.spread(expiry.column())?.may_be_below(expiry.cutoff),
+            Source::Erased(_) => false,
+        };
+        if may {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The streams of one stretch.
-fn open(stretch: &Stretch, layers: &[Layer], columns: &Columns, reading: &Reading) -> Box<dyn RowStream> {
-    let range = stretch.span.range();
+fn open(stretch: &Stretch, layers: &[Layer], columns: &Columns, reading: &Reading) -> Result<Box<dyn RowStream>> {
     let chosen: Vec<&Layer> = stretch.sources.iter().filter_map(|place| layers.get(*place)).collect();
+    let Some(expiry) = reading.expiry else { return Ok(open_all(stretch, chosen, columns, reading, None)) };
+    if !may_have_expired(&chosen, &expiry)? {
+        return Ok(open_all(stretch, chosen, columns, reading, None));
+    }
+    let mut with_moment = columns.clone();
+    let place = place_of(&mut with_moment.projection, &expiry);
+    let filter = Filter { expiry, place, extra: place == columns.projection.len() };
+    let rows = open_all(stretch, chosen, &with_moment, reading, Some(filter));
+    Ok(if mutant!(ExpiredBelowMerge) { rows } else { filter.over(rows) })
+}
+
+/// How rows that have expired are left out of streams.
+#[derive(Debug, Clone, Copy)]
+struct Filter {
+    expiry: Expiry,
+    place: usize,
+    extra: bool,
+}
+
+impl Filter {
+    fn over(self, rows: Box<dyn RowStream>) -> Box<dyn RowStream> {
+        Box::new(Unexpired::new(rows, self.expiry, self.place, self.extra))
+    }
+}
+
+/// The rows of the layers of a stretch, newest versions only. `filter` will leave out those that have expired.
+fn open_all(
+    stretch: &Stretch,
+    chosen: Vec<&Layer>,
+    columns: &Columns,
+    reading: &Reading,
+    filter: Option<Filter>,
+) -> Box<dyn RowStream> {
+    let range = stretch.span.range();
+    let mut predicates = reading.predicates.clone();
+    predicates.extend(filter.map(|filter| filter.expiry.predicate()));
     let alone = chosen.len() == 1;
     let oldest = chosen.len().saturating_sub(1);
     let mut streams: Vec<Box<dyn RowStream>> = Vec::with_capacity(chosen.len());
     let drop_tombstones = !reading.keep_tombstones;
     for (place, layer) in chosen.into_iter().enumerate() {
         let drop_tombstones = alone && drop_tombstones;
-        streams.push(match &layer.source {
+        let rows: Box<dyn RowStream> = match &layer.source {
             // No stretch has one.
             Source::Erased(_) => continue,
             Source::Mem(mem) => Box::new(MemStream::new(mem, &range, layer.at, columns, drop_tombstones)),
             Source::Run(run) => {
-                let predicates = if place == oldest { reading.predicates.as_slice() } else { &[] };
+                let predicates = if place == oldest { predicates.as_slice() } else { &[] };
                 let with_keys = reading.with_keys || !alone;
                 let reading = RunReading { with_keys, drop_tombstones, predicates };
                 Box::new(RunStream::new(run, range.clone(), columns, reading))
             }
+        };
+        streams.push(match filter {
+            Some(filter) if mutant!(ExpiredBelowMerge) => filter.over(rows),
+            _ => rows,
         });
     }
     match streams.pop() {
@@ -257,6 +344,8 @@ struct Reading {
     /// There is something older that tombstones hide, elsewhere.
     keep_tombstones: bool,
     predicates: Vec<ColumnPredicate>,
+    /// Rows that have expired are left out; never where something older stays elsewhere, which they hide.
+    expiry: Option<Expiry>,
 }
 
 /// The live rows of layers (newest first) within ranges, in order.
@@ -290,8 +379,14 @@ impl LayerScan {
         if columns.reverse {
             stretches.make_contiguous().reverse();
         }
-        let reading = Reading { with_keys, keep_tombstones: false, predicates };
+        let reading = Reading { with_keys, keep_tombstones: false, predicates, expiry: None };
         LayerScan { layers: kept, columns, reading, stretches, current: None, done: ScanMetrics::default() }
+    }
+
+    /// Without rows that have expired.
+    pub(crate) fn expiring(mut self, expiry: Option<Expiry>) -> Self {
+        self.reading.expiry = expiry;
+        self
     }
 
     /// With tombstones: for merges that something older stays behind.
@@ -312,7 +407,7 @@ impl RowStream for LayerScan {
                 self.current = None;
             }
             let Some(stretch) = self.stretches.pop_front() else { return Ok(None) };
-            self.current = Some(open(&stretch, &self.layers, &self.columns, &self.reading));
+            self.current = Some(open(&stretch, &self.layers, &self.columns, &self.reading)?);
         }
     }
 
@@ -332,14 +427,20 @@ pub struct Scan {
 }
 
 impl Scan {
-    pub(crate) fn new(layers: Vec<Layer>, table: &TableDef, request: ScanRequest) -> Result<Scan> {
+    /// The rows of a table's layers; those that have expired too where `expiry` says nothing of them.
+    pub(crate) fn new(
+        layers: Vec<Layer>,
+        table: &TableDef,
+        request: ScanRequest,
+        expiry: Option<Expiry>,
+    ) -> Result<Scan> {
         let projection = Projection::of(table, &request.projection)?;
         let schema = table.projected_schema(&request.projection)?;
         if request.ranges.windows(2).any(|pair| matches!(pair, [a, b] if Span::of(a).to > Span::of(b).from)) {
             return Err(Error::invalid("the ranges of a scan must ascend and not overlap"));
         }
         let columns = Columns::new(&RunSchema::of(table)?, projection.stored.clone(), request.reverse);
-        let stream = LayerScan::new(layers, &request.ranges, columns, request.predicates, false);
+        let stream = LayerScan::new(layers, &request.ranges, columns, request.predicates, false).expiring(expiry);
         Ok(Scan {
             stream: Some(Box::new(stream)),
             projection,

@@ -52,14 +52,15 @@ use crate::manifest::LoadRecord;
 use crate::memtable::Kind;
 use crate::row::BatchRows;
 use crate::run::RunSchema;
+use crate::scan::expiry::Expiry;
 use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED};
 use crate::scan::plan::{Edge, Span};
 use crate::scan::tree::{Erased, RunRef, Source};
 use crate::scan::{Layer, Scan, ScanRequest};
-use crate::types::{ColumnId, NewTable, Seq, StorageId, TableDef, TableId, Value};
+use crate::types::{ColumnId, NewTable, NewTtl, Seq, StorageId, TableDef, TableId, Value};
 use arrow::array::{ArrayRef, RecordBatch};
 use buffer::Buffer;
-use catalog::{Catalog, Change, Changes, define, no_such_table, table_exists};
+use catalog::{Catalog, Change, Changes, define, define_ttl, no_such_table, table_exists};
 use gate::Pass;
 use incoming::Incoming;
 use snapshot::Overlay;
@@ -84,7 +85,8 @@ pub enum WriteKind {
 pub enum Expectation<'a> {
     /// Nothing: put or delete whatever is there.
     None,
-    /// No row has this key (or it is deleted by this same transaction): else `DuplicateKey`.
+    /// No row has this key (or it is deleted by this same transaction): else `DuplicateKey`. One that has expired is none, but
+    /// for those that this same transaction has put.
     Absent,
     /// The row is the one that has this sequence number: else `WriteConflict`. One number per row of the batch.
     Unchanged(&'a [Seq]),
@@ -96,6 +98,8 @@ struct TableWrites {
     table: Arc<TableDef>,
     storage: Storage,
     schema: Arc<RunSchema>,
+    /// Which of the table's rows are there no more, for this transaction.
+    expiry: Option<Expiry>,
     /// Rows while they are few.
     buffer: Buffer,
     /// What the first write of a key expects, as in [`stage`].
@@ -131,7 +135,7 @@ pub struct Transaction {
 impl Transaction {
     pub(crate) fn new(store: Arc<Store>) -> Result<Self> {
         store.check_writable()?;
-        let base = Snapshot::new(store.view());
+        let base = store.snapshot();
         let catalog = Arc::clone(&base.view().catalog);
         Ok(Transaction {
             store,
@@ -208,6 +212,19 @@ impl Transaction {
         table.storage = StorageId(self.store.take_id());
         let table = Arc::new(table);
         self.fresh.insert(table.storage, self.store.fresh_storage(&table)?);
+        self.change(id, Some(Arc::clone(&table)))?;
+        Ok(table)
+    }
+
+    /// Says anew when a table's rows expire: `None` that they don't. Rows that merges have removed by then stay away.
+    ///
+    /// # Errors
+    /// `NoSuchTable`, `NoSuchColumn`, `InvalidArgument` for a column that is no moment and for a time that is not positive.
+    pub fn set_ttl(&mut self, id: TableId, ttl: Option<NewTtl>) -> Result<Arc<TableDef>> {
+        self.store.check_writable()?;
+        let mut table = self.catalog.by_id(id).ok_or_else(|| no_such_table(id))?.as_ref().clone();
+        table.ttl = ttl.map(|ttl| define_ttl(&table.name, &table.columns, &ttl)).transpose()?;
+        let table = Arc::new(table);
         self.change(id, Some(Arc::clone(&table)))?;
         Ok(table)
     }
@@ -359,7 +376,8 @@ impl Transaction {
             false => writes.table.key.clone(),
         };
         let request = ScanRequest { ranges: vec![range.clone()], projection: keys.clone(), ..ScanRequest::default() };
-        let own = Scan::new(writes.layers(seq)?, &writes.table, request)?;
+        // Those that have expired already, too: nothing of the range is to come back.
+        let own = Scan::new(writes.layers(seq)?, &writes.table, request, None)?;
         for batch in own {
             self.try_write(table, WriteKind::Delete, &keys, &batch?, Expectation::None)?;
         }
@@ -375,10 +393,12 @@ impl Transaction {
             let known = self.fresh.get(&table.storage).or_else(|| self.base.view().trees.get(&table.storage));
             let storage = known.cloned().ok_or_else(|| Error::internal("a table without a storage"))?;
             let schema = Arc::clone(&storage.tree.schema);
+            let expiry = self.base.expiry(table.storage);
             let writes = TableWrites {
                 table: now,
                 storage,
                 schema,
+                expiry,
                 buffer: Buffer::new(),
                 expects: Vec::new(),
                 erased: Vec::new(),
@@ -414,7 +434,7 @@ impl Transaction {
             OnConflict::Skip => Doubles::First,
             OnConflict::Replace => Doubles::Last,
         };
-        let stager = Stager::new(&store, &writes.table, &writes.schema, doubles, budget);
+        let stager = writes.stager(&store, doubles, budget);
         Ok(Ingest::new(self, table.storage, stager, on_conflict))
     }
 
@@ -461,6 +481,10 @@ impl TableWrites {
     /// Whether nothing is buffered.
     fn is_empty(&self) -> bool {
         self.buffer.is_empty() && self.erased.is_empty()
+    }
+
+    fn stager(&self, store: &Arc<Store>, doubles: Doubles, budget: usize) -> Stager {
+        Stager::new(store, &self.table, &self.schema, self.expiry, doubles, budget)
     }
 
     fn is_hidden_key(&self) -> bool {
@@ -561,7 +585,7 @@ impl TableWrites {
     /// Puts the buffered rows into runs, and all that follow.
     fn stage(&mut self, store: &Arc<Store>) -> Result<()> {
         let budget = store.limits.stage_bytes;
-        let mut stager = Stager::new(store, &self.table, &self.schema, Doubles::Fold, budget);
+        let mut stager = self.stager(store, Doubles::Fold, budget);
         if !self.buffer.is_empty() {
             let expects: BTreeMap<Key, Seq> = std::mem::take(&mut self.expects).into_iter().collect();
             stager.adopt_mem(&self.buffer.mem(), expects)?;

@@ -111,6 +111,11 @@ impl ColumnType {
         }
     }
 
+    /// Whether its values are moments, by which rows can expire.
+    pub fn is_moment(self) -> bool {
+        matches!(self, ColumnType::Timestamp | ColumnType::TimestampTz | ColumnType::Date)
+    }
+
     /// Whether a key may contain a column of this type.
     pub fn is_orderable(self) -> bool {
         self != ColumnType::Json
@@ -159,6 +164,16 @@ impl ColumnDef {
     }
 }
 
+/// When a table's rows expire: a row whose value of `column` lies further back than `micros` is there for nobody. One whose
+/// value is NULL stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ttl {
+    /// A column of type Timestamp, TimestampTz or Date, which stands for its first moment in UTC.
+    pub column: ColumnId,
+    /// How long a row lives, in microseconds; more than 0.
+    pub micros: i64,
+}
+
 /// A table, as the catalog has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableDef {
@@ -172,6 +187,8 @@ pub struct TableDef {
     pub columns: Vec<ColumnDef>,
     /// The key's columns, first to last; empty where rows have a hidden row id instead.
     pub key: Vec<ColumnId>,
+    /// When its rows expire, if they do.
+    pub ttl: Option<Ttl>,
     /// What the layer above remembers about it.
     pub attributes: Attributes,
 }
@@ -240,6 +257,15 @@ pub struct NewColumn {
     pub attributes: Attributes,
 }
 
+/// What a caller says of when a table's rows expire: as [`Ttl`], with the column's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTtl {
+    /// The name of a column of type Timestamp, TimestampTz or Date.
+    pub column: String,
+    /// How long a row lives, in microseconds; more than 0.
+    pub micros: i64,
+}
+
 /// What a caller says of a table when it creates it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NewTable {
@@ -249,6 +275,8 @@ pub struct NewTable {
     pub columns: Vec<NewColumn>,
     /// Names of the key's columns, first to last; empty for a hidden row id.
     pub key: Vec<String>,
+    /// When its rows expire, if they do.
+    pub ttl: Option<NewTtl>,
     /// What the layer above remembers about it.
     pub attributes: Attributes,
 }

@@ -274,7 +274,8 @@ fn load_catalog(trees: &Trees, seq: Seq) -> Result<(Catalog, u64)> {
 /// The rows of the system tables in a view.
 pub(crate) fn catalog_loader(view: View) -> Result<CatalogLoader> {
     let system = SystemTables::new();
-    let snapshot = Snapshot::new(view);
+    // Rows of the catalog don't expire.
+    let snapshot = Snapshot::new(view, i64::MIN);
     let mut loader = CatalogLoader::default();
     for values in rows(&snapshot, &system.columns)? {
         loader.column(&values)?;

@@ -2,13 +2,14 @@
 Counts of a database, its tables and its runs, for planners and for people.
 */
 
-use crate::compaction::{erased, policy};
+use crate::compaction::{erased, expired, policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyRange;
 use crate::memory::MemoryUse;
 use crate::scan::plan::{Span, stretches};
 use crate::scan::tree::{RunRef, Tree};
 use crate::scan::{Layer, split};
+use crate::txn::catalog::Catalog;
 use crate::txn::pace::DelayCause;
 use crate::txn::store::{Storage, Store, Trees};
 use crate::types::{Seq, StorageId, TableDef};
@@ -19,7 +20,8 @@ use std::time::Duration;
 /// Rows of memtables that are counted one by one.
 const COUNTED_MAX: usize = 100_000;
 
-/// Counts of one table, for planners and people. Rows are exact when nothing is overwritten or deleted in upper levels.
+/// Counts of one table, for planners and people. Rows are exact when nothing is overwritten or deleted in upper levels, and none
+/// expire; those that have expired are counted until they are removed.
 #[derive(Debug, Clone, Default)]
 pub struct TableStats {
     /// Rows; about so many where they are not exact.
@@ -113,6 +115,10 @@ pub struct DbStats {
     pub bytes_flushed: u64,
     /// Bytes of runs that merges wrote since then.
     pub bytes_merged: u64,
+    /// Rows, old versions and tombstones included, that merges have removed since then because they had expired.
+    pub expired_rows: u64,
+    /// Runs that went so without being read.
+    pub expired_runs: u64,
     /// Bytes of records written to the log since then; headers and filling of its frames are not counted.
     pub bytes_logged: u64,
     /// Bytes of user data committed since then: keys and rows of commits that went through the log, and the runs that loads
@@ -189,22 +195,32 @@ pub(super) fn database(store: &Store) -> DbStats {
         upper_bytes: trees().map(|tree| upper(tree)).sum(),
         bytes_flushed: counted(&counters.bytes_flushed),
         bytes_merged: counted(&counters.bytes_merged),
+        expired_rows: counted(&counters.expired_rows),
+        expired_runs: counted(&counters.expired_runs),
         bytes_logged: store.logged(),
         bytes_committed: counted(&counters.bytes_committed) + counted(&counters.bytes_published),
-        debt_bytes: debt(store, &view.trees),
+        debt_bytes: debt(store, &view.catalog, &view.trees),
         delay,
         delay_total,
         delay_cause: store.pace.cause(),
     }
 }
 
-fn debt(store: &Store, trees: &Trees) -> u64 {
+fn debt(store: &Store, catalog: &Catalog, trees: &Trees) -> u64 {
+    let now = store.now();
     let rounds = store.rounds.lock().clone();
     let of_merges = |(id, storage): (&StorageId, &Storage)| {
         let rounds = rounds.get(id).map(Vec::as_slice).unwrap_or_default();
         match policy::debt(&storage.tree, rounds) {
-            // Deleted ranges have their turn when nothing else is due. Who can't read a run's fences will hear of it elsewhere.
-            0 => erased::rewrites(&storage.tree, false).unwrap_or_default().iter().map(|run| run.bytes()).sum(),
+            // These have their turn when nothing else is due. Who can't read a run's fences will hear of it elsewhere.
+            0 => {
+                let mut due = erased::rewrites(&storage.tree, false).unwrap_or_default();
+                let expiry = catalog.expiry(*id, now);
+                due.extend(
+                    expiry.into_iter().flat_map(|e| expired::renewals(&storage.tree, &e, false).unwrap_or_default()),
+                );
+                due.iter().map(|run| run.bytes()).sum()
+            }
             debt => debt,
         }
     };
@@ -225,7 +241,8 @@ pub(super) fn table(store: &Store, table: &TableDef) -> Result<TableStats> {
         memtable_bytes: memtable_bytes(&tree),
         erased_ranges: count(tree.erased_ranges()),
         rows: tree.runs().map(|run| run.rows().saturating_sub(run.run.meta().tombstones)).sum(),
-        rows_exact: tree.runs().all(|run| run.run.meta().tombstones == 0),
+        // Which rows have expired, only reading them tells.
+        rows_exact: table.ttl.is_none() && tree.runs().all(|run| run.run.meta().tombstones == 0),
     };
     let mut spans: Vec<Span> = tree.runs().map(|run| run.span()).collect();
     let seq = store.view().seq;
@@ -249,7 +266,8 @@ pub(super) fn table(store: &Store, table: &TableDef) -> Result<TableStats> {
         let last = mem.table.range(&all, Seq::MAX, true).next();
         spans.extend(rows().next().zip(last).map(|(first, last)| Span::closed(first.key(), last.key())));
     }
-    stats.rows_exact = stats.rows_exact && stretches(&spans, &[]).iter().all(|stretch| stretch.sources.len() == 1);
+    let alone = || stretches(&spans, &[]).iter().all(|stretch| stretch.sources.len() == 1);
+    stats.rows_exact = stats.rows == 0 || (stats.rows_exact && alone());
     Ok(stats)
 }
 

@@ -7,14 +7,15 @@ A failure poisons the store: the next write reports it. A full disk does not; th
 for.
 */
 
-use crate::compaction;
 use crate::compaction::erased::{self, Cut};
 use crate::compaction::policy::{self, Job, Round, Step};
 use crate::compaction::survey::Fences;
+use crate::compaction::{self, Merged, expired};
 use crate::error::{ErrorKind, Result};
 use crate::io::thread::{self, JoinHandle};
 use crate::manifest::Edit;
 use crate::memory::MemoryUse;
+use crate::scan::expiry::Expiry;
 use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::txn::store::{Calls, Storage, Store};
 use crate::types::{RunId, StorageId};
@@ -284,7 +285,7 @@ fn merge_some(store: &Store, id: StorageId, ages: &Ages) -> Result<bool> {
         Some(urgent) => step(store, id, urgent).map(|()| true)?,
         None => match erased::rewrites(&storage.tree, false)?.first() {
             Some(run) => rewrite(store, id, run).map(|()| true)?,
-            None => false,
+            None => renew_some(store, id, &storage.tree)?,
         },
     };
     rounds.retain(|round| !round.is_done());
@@ -313,18 +314,71 @@ pub(super) fn merge_all(store: &Store, id: StorageId) -> Result<()> {
     }
     // What deleted ranges hide of runs that met nothing else.
     let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
-    erased::rewrites(&storage.tree, true)?.iter().try_for_each(|run| rewrite(store, id, run))
+    erased::rewrites(&storage.tree, true)?.iter().try_for_each(|run| rewrite(store, id, run))?;
+    let Some(storage) = swept(store, id)? else { return Ok(()) };
+    let Some(expiry) = expiry(store, id) else { return Ok(()) };
+    expired::renewals(&storage.tree, &expiry, true)?.iter().try_for_each(|run| renew(store, id, run, expiry))
 }
 
-/// The storage without what deleted ranges hide whole, and without ranges that hide nothing any more.
+/// What has expired of a storage by now.
+fn expiry(store: &Store, id: StorageId) -> Option<Expiry> {
+    let catalog = store.view().catalog;
+    catalog.ttl_of(id).and_then(|_| catalog.expiry(id, store.now()))
+}
+
+/// The storage without what deleted ranges hide whole, without ranges that hide nothing any more, and without runs all of
+/// whose rows have expired.
 fn swept(store: &Store, id: StorageId) -> Result<Option<Storage>> {
     let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(None) };
     let sweep = erased::sweep(&storage.tree);
-    if sweep.is_empty() {
-        return Ok(Some(storage));
+    if !sweep.is_empty() {
+        replace(store, id, &sweep.runs, &[], LAST_LEVEL, &sweep.cuts, None)?;
     }
-    replace(store, id, &sweep.runs, &[], LAST_LEVEL, &sweep.cuts)?;
+    if let Some(expiry) = expiry(store, id) {
+        drop_expired(store, id, expiry)?;
+    }
     Ok(store.view().trees.get(&id).cloned())
+}
+
+/// Drops runs all of whose rows have expired.
+fn drop_expired(store: &Store, id: StorageId, expiry: Expiry) -> Result<()> {
+    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
+    let gone = expired::drops(&storage.tree, &expiry)?;
+    if !gone.is_empty() && replace(store, id, &gone, &[], LAST_LEVEL, &[], Some(expiry))? {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        store.counters.expired_runs.fetch_add(count(gone.len()), Ordering::Relaxed);
+        store.counters.expired_rows.fetch_add(gone.iter().map(|run| run.rows()).sum(), Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Writes a run of the last level again of which much has expired; false where there is none.
+fn renew_some(store: &Store, id: StorageId, tree: &Tree) -> Result<bool> {
+    let Some(expiry) = expiry(store, id) else { return Ok(false) };
+    match expired::renewals(tree, &expiry, false)?.first() {
+        Some(run) => renew(store, id, run, expiry).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Writes a run of the last level again, without what has expired of it. While no round is under way, as that may write the run
+/// anyway.
+fn renew(store: &Store, id: StorageId, run: &Arc<RunRef>, expiry: Expiry) -> Result<()> {
+    let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
+    let wanted = MERGE_BYTES.saturating_add(MERGE_INPUT_BYTES);
+    let _memory = store.memory.reserve_up_to(MemoryUse::Merges, wanted, wanted);
+    let merged = compaction::renew(&store.output, &storage.tree, run, expiry)?;
+    if replace(store, id, std::slice::from_ref(run), &merged.runs, LAST_LEVEL, &[], Some(expiry))? {
+        count(store, &merged);
+    }
+    Ok(())
+}
+
+fn count(store: &Store, merged: &Merged) {
+    let bytes = merged.runs.iter().map(|run| run.bytes()).sum();
+    store.counters.bytes_merged.fetch_add(bytes, Ordering::Relaxed);
+    store.counters.compactions.fetch_add(1, Ordering::Relaxed);
+    store.counters.expired_rows.fetch_add(merged.expired, Ordering::Relaxed);
 }
 
 /// Writes a run of the last level again, without what deleted ranges hide of it. While no round is under way.
@@ -363,7 +417,7 @@ fn step(store: &Store, id: StorageId, round: &mut Round) -> Result<()> {
     let cuts = erased::cut_for_step(tree, &step, Some(round))?;
     let published = match (step.upper.is_empty(), step.gone.is_empty()) {
         (false, _) => merge(store, id, tree, &step, &cuts)?,
-        (true, false) => replace(store, id, &step.gone, &[], step.level, &cuts)?,
+        (true, false) => replace(store, id, &step.gone, &[], step.level, &cuts, None)?,
         (true, true) => true,
     };
     if published {
@@ -377,17 +431,17 @@ fn merge(store: &Store, id: StorageId, tree: &Tree, step: &Step, cuts: &[Cut]) -
     let inputs = step.upper.len() + step.last.len();
     let wanted = MERGE_BYTES.saturating_add(inputs.saturating_mul(MERGE_INPUT_BYTES));
     let _memory = store.memory.reserve_up_to(MemoryUse::Merges, wanted, wanted);
-    let runs = compaction::merge(&store.output, tree, step)?;
-    if !replace(store, id, &step.gone, &runs, step.level, cuts)? {
-        return Ok(false);
+    let expiry = expiry(store, id);
+    let merged = compaction::merge(&store.output, tree, step, expiry)?;
+    let published = replace(store, id, &step.gone, &merged.runs, step.level, cuts, expiry)?;
+    if published {
+        count(store, &merged);
     }
-    store.counters.bytes_merged.fetch_add(runs.iter().map(|run| run.bytes()).sum(), Ordering::Relaxed);
-    store.counters.compactions.fetch_add(1, Ordering::Relaxed);
-    Ok(true)
+    Ok(published)
 }
 
-/// Publishes runs in the place of others. False where a load has put rows among those of a run meanwhile: what was written is
-/// dropped, and the step done again.
+/// Publishes runs in the place of others, without what has expired at `expiry`. False where a load has put rows among those of a
+/// run meanwhile, or where rows have come to expire otherwise: what was written is dropped, and the step done again.
 fn replace(
     store: &Store,
     id: StorageId,
@@ -395,13 +449,22 @@ fn replace(
     runs: &[Arc<RunRef>],
     level: u8,
     cuts: &[Cut],
+    expiry: Option<Expiry>,
 ) -> Result<bool> {
+    if expiry.is_some() {
+        // What was left out must not be missing after a crash that takes away the commit which said that it expires.
+        store.settle()?;
+    }
+    // Who changes when rows expire has this, too, until it is visible: nothing goes that is there for its readers.
     let _alone = store.maintenance.lock();
     let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(true) };
     let old: Vec<_> = gone.iter().map(|run| run.id()).collect();
     let in_the_way =
         |other: &&Arc<RunRef>| !old.contains(&other.id()) && runs.iter().any(|run| run.span().overlaps(&other.span()));
     if level == LAST_LEVEL && storage.tree.last.iter().any(|run| in_the_way(&run)) {
+        return Ok(false);
+    }
+    if expiry.is_some_and(|expiry| store.view().catalog.ttl_of(id) != Some(expiry.ttl)) {
         return Ok(false);
     }
     let edit = Edit {
@@ -417,5 +480,7 @@ fn replace(
     Ok(true)
 }
 
+#[cfg(test)]
+mod expiry_tests;
 #[cfg(test)]
 mod tests;

@@ -261,7 +261,7 @@ fn from_databases() -> Vec<(String, Vec<u8>)> {
             |name: &str, ty| NewColumn { name: name.to_owned(), ty, nullable: true, attributes: attributes.clone() };
         let columns = vec![column("k", ColumnType::Int64), column("t", ColumnType::Text)];
         let (name, key) = (format!("table{number}"), vec!["k".to_owned()]);
-        txn.create_table(NewTable { name, columns, key, attributes: Attributes::new() }).unwrap();
+        txn.create_table(NewTable { name, columns, key, ttl: None, attributes: Attributes::new() }).unwrap();
         txn.commit().unwrap();
         if number == 1 {
             db.flush().unwrap();

@@ -31,6 +31,8 @@ pub enum Test {
     IsNull,
     /// Not NULL.
     IsNotNull,
+    /// NULL, or not less than the constant: what rows that have not expired are.
+    NullOrAtLeast(Value),
 }
 
 /// How a value compares with a constant.
@@ -56,6 +58,9 @@ impl Test {
             Test::IsNull => stats.nulls > 0,
             Test::IsNotNull => values > 0,
             Test::Compare(op, constant) => values > 0 && may_compare(*op, constant, stats),
+            Test::NullOrAtLeast(constant) => {
+                stats.nulls > 0 || (values > 0 && may_compare(CompareOp::GtEq, constant, stats))
+            }
             Test::In(constants) => {
                 values > 0 && constants.iter().any(|constant| may_compare(CompareOp::Eq, constant, stats))
             }
@@ -64,7 +69,7 @@ impl Test {
 
     /// Whether a column that a run does not have, all NULL, may pass.
     pub fn may_match_absent(&self) -> bool {
-        matches!(self, Test::IsNull)
+        matches!(self, Test::IsNull | Test::NullOrAtLeast(_))
     }
 }
 

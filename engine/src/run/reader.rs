@@ -19,6 +19,7 @@ use super::format::{
 use super::locators::{Extent, Locators};
 use super::scan::{RunScan, RunScanOptions};
 use super::search::{KeyColumn, Place};
+use super::spread::Spread;
 use super::statistics::{SliceStats, StatsDirectory};
 use super::{
     KIND_TYPE, Layout, RunMeta, RunSchema, SEQ_TYPE, file_path, offset_of, seq_from_int, seq_to_int, small, wide,
@@ -27,7 +28,7 @@ use crate::cache::{Cache, Frame, Handle, Slots};
 use crate::column::ColumnSink;
 use crate::encoding::Vector;
 use crate::error::{Error, Result};
-use crate::io::sync::OnceCell;
+use crate::io::sync::{Mutex, OnceCell};
 use crate::io::{File, IoRef};
 use crate::key::Key;
 use crate::model::{IndexStats, SliceIndex};
@@ -76,6 +77,8 @@ pub struct Run {
     meta: RunMeta,
     cache: Arc<Cache>,
     loaded: OnceCell<Loaded>,
+    /// See [`Run::spread`].
+    pub(super) spread: Mutex<Option<(ColumnId, Spread)>>,
     breaches: AtomicU64,
 }
 
@@ -113,6 +116,7 @@ impl Run {
             meta,
             cache: Arc::clone(cache),
             loaded: OnceCell::new(),
+            spread: Mutex::new(None),
             breaches: AtomicU64::new(0),
         }))
     }

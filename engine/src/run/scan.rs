@@ -69,6 +69,8 @@ pub struct RunScanMetrics {
     pub slices_read: u64,
     /// Slices that statistics excluded.
     pub slices_pruned: u64,
+    /// Rows of them.
+    pub rows_pruned: u64,
     /// Rows handed out.
     pub rows: u64,
     /// Bytes read from the file.
@@ -321,6 +323,7 @@ impl RunScan {
                 && !pruner.may_match(loaded, slice)?
             {
                 self.metrics.slices_pruned += 1;
+                self.metrics.rows_pruned += offset_of(course.piece(slice, wide(locators.rows_of(slice))).rows.len());
                 course.skip(self.options.reverse);
                 continue;
             }

@@ -8,9 +8,10 @@ use crate::key::Key;
 use crate::memtable::Entry;
 use crate::row::RowReader;
 use crate::run::{Found, RunSchema};
+use crate::scan::expiry::Expiry;
 use crate::scan::tree::{Mem, RunRef, Source, Tree, is_erased};
 use crate::scan::{Layer, Projection, Row};
-use crate::types::{Seq, Value};
+use crate::types::{ColumnId, ColumnType, Seq, Value};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
@@ -41,13 +42,13 @@ impl Place {
         }
     }
 
-    /// The values of the stored columns of `projection`, in their order.
-    fn read(&self, schema: &RunSchema, projection: &Projection, out: &mut Vec<Value>) -> Result<()> {
+    /// The values of columns, in their order. The schema is the tree's.
+    fn values(&self, schema: &RunSchema, columns: &[(ColumnId, ColumnType)], out: &mut Vec<Value>) -> Result<()> {
         match self {
             Place::Mem(entry) => {
                 let reader = RowReader::open(entry.row())?;
                 let mut key = Vec::new();
-                for (id, ty) in &projection.stored {
+                for (id, ty) in columns {
                     out.push(match schema.exact_key_place(*id) {
                         None => reader.value(*id, *ty)?,
                         Some(place) => {
@@ -60,9 +61,27 @@ impl Place {
                 }
                 Ok(())
             }
-            Place::Run(run, found) => run.run.read_row(found, &projection.stored, out),
+            Place::Run(run, found) => run.run.read_row(found, columns, out),
             Place::Erased(_) => Err(Error::internal("a deleted range has no rows to read")),
         }
+    }
+
+    /// The values of the stored columns of `projection`, in their order; false for a row that has expired.
+    fn read(&self, schema: &RunSchema, projection: &Projection, out: &mut Vec<Value>) -> Result<bool> {
+        self.values(schema, &projection.stored, out)?;
+        let expired = |(expiry, place): &(Expiry, usize)| out.get(*place).is_some_and(|v| expiry.has_expired(v));
+        Ok(!projection.expiry.as_ref().is_some_and(expired))
+    }
+
+    /// Whether there is a row: none was deleted, and none has expired.
+    pub(crate) fn is_live(&self, schema: &RunSchema, expiry: Option<&Expiry>) -> Result<bool> {
+        if self.is_tombstone() {
+            return Ok(false);
+        }
+        let Some(expiry) = expiry else { return Ok(true) };
+        let mut moment = Vec::with_capacity(1);
+        self.values(schema, &[(expiry.column(), expiry.ty)], &mut moment)?;
+        Ok(!moment.iter().any(|value| expiry.has_expired(value)))
     }
 }
 
@@ -113,23 +132,27 @@ pub(crate) fn find(overlay: &[Layer], tree: &Tree, key: &[u8], at: Seq) -> Resul
     }
 }
 
-/// Reads a place's values in the order of the projection into `row`. The schema is the tree's.
-pub(crate) fn read(place: &Place, schema: &RunSchema, projection: &Projection, row: &mut Row) -> Result<()> {
+/// Reads a place's values in the order of the projection into `row`; false for a row that has expired. The schema is the tree's.
+pub(crate) fn read(place: &Place, schema: &RunSchema, projection: &Projection, row: &mut Row) -> Result<bool> {
     row.seq = place.seq();
     row.values.clear();
     let plain = projection.places.iter().enumerate().all(|(at, place)| *place == Some(at));
     if plain {
-        return place.read(schema, projection, &mut row.values);
+        let live = place.read(schema, projection, &mut row.values)?;
+        row.values.truncate(projection.places.len());
+        return Ok(live);
     }
     let mut stored = Vec::with_capacity(projection.stored.len());
-    place.read(schema, projection, &mut stored)?;
+    if !place.read(schema, projection, &mut stored)? {
+        return Ok(false);
+    }
     for wanted in &projection.places {
         row.values.push(match wanted {
             None => Value::Int(row.seq.cast_signed()),
             Some(at) => stored.get(*at).cloned().ok_or_else(|| Error::internal("a source left out a column"))?,
         });
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The rows of `keys`, and for each row which key it answers, in the order of the keys asked for.
@@ -158,14 +181,18 @@ pub(crate) fn read_many(
         projection.stored.iter().map(|(_, ty)| ColumnSink::new(*ty, found.len())).collect();
     let mut values = Vec::with_capacity(sinks.len());
     let mut seqs = Vec::with_capacity(found.len());
-    for (_, place) in &found {
+    let mut answers = Vec::with_capacity(found.len());
+    for (which, place) in found {
         values.clear();
-        place.read(&tree.schema, projection, &mut values)?;
+        if !place.read(&tree.schema, projection, &mut values)? {
+            continue;
+        }
+        answers.push(which);
         for (sink, value) in sinks.iter_mut().zip(&values) {
             sink.append(value)?;
         }
         seqs.push(place.seq());
     }
     let columns: Vec<ArrayRef> = sinks.into_iter().map(ColumnSink::finish).collect();
-    Ok((projection.batch(schema, &columns, &seqs)?, found.into_iter().map(|(which, _)| which).collect()))
+    Ok((projection.batch(schema, &columns, &seqs)?, answers))
 }

@@ -26,15 +26,13 @@ pub(crate) struct Columns {
     pub(crate) projection: Vec<(ColumnId, ColumnType)>,
     pub(crate) reverse: bool,
     key: KeySchema,
-    /// For each column of the projection which column of the key says it, if one does.
-    key_places: Vec<Option<usize>>,
+    key_columns: Vec<ColumnId>,
 }
 
 impl Columns {
     /// These columns, of a source with this schema.
     pub(crate) fn new(schema: &RunSchema, projection: Vec<(ColumnId, ColumnType)>, reverse: bool) -> Columns {
-        let key_places = projection.iter().map(|(id, _)| schema.exact_key_place(*id)).collect();
-        Columns { projection, reverse, key: schema.key.clone(), key_places }
+        Columns { projection, reverse, key: schema.key.clone(), key_columns: schema.key_columns.clone() }
     }
 
     /// All columns, forwards.
@@ -66,11 +64,11 @@ impl RowSinks {
     fn new(columns: &Columns) -> RowSinks {
         let (mut in_row, mut in_key) = (Vec::new(), Vec::new());
         let mut places = Vec::with_capacity(columns.projection.len());
-        for ((id, ty), key_place) in columns.projection.iter().zip(&columns.key_places) {
-            match key_place {
+        for (id, ty) in &columns.projection {
+            match columns.key_columns.iter().position(|other| other == id).filter(|_| ty.is_exact_in_keys()) {
                 Some(place) => {
                     places.push((true, in_key.len()));
-                    in_key.push((*place, *ty));
+                    in_key.push((place, *ty));
                 }
                 None => {
                     places.push((false, in_row.len()));

@@ -9,6 +9,10 @@ other table, so that a table and its first rows become durable in one commit.
     (* key; attributes: pairs of u32 length and bytes, key then value; all numbers in them little-endian)
 ```
 
+The row of the column by which a table's rows expire is of version 2: its type is 256 higher, and its attributes begin with the time
+to live in microseconds (i64). A release that knows only version 1 says that it does not know the type, and opens nothing: it would
+show rows that are gone.
+
 Ids below [`FIRST_USER_ID`] are the system's own. Ids of tables and storages are never reused, also after a drop: the
 next one is a row of `counters`, written with every commit that takes one.
 
@@ -20,8 +24,9 @@ use crate::key::KeySchema;
 use crate::limits::{COLUMNS_MAX, KEY_COLUMNS_MAX};
 use crate::memtable::Kind;
 use crate::row::encode_row;
+use crate::scan::expiry::Expiry;
 use crate::types::{
-    Attributes, Collation, ColumnDef, ColumnId, ColumnType, NewTable, StorageId, TableDef, TableId, Value,
+    Attributes, Collation, ColumnDef, ColumnId, ColumnType, NewTable, NewTtl, StorageId, TableDef, TableId, Ttl, Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,6 +36,9 @@ pub(crate) const FIRST_USER_ID: u64 = 100;
 
 /// The names of the counters.
 const COUNTER_IDS: &str = "ids";
+
+/// What the type of a column is raised by where the table's rows expire by it.
+const EXPIRES_BY: i64 = 256;
 
 /// One row of a system table on its way into the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +54,8 @@ pub(crate) struct SystemRow {
 pub(crate) struct Catalog {
     tables: BTreeMap<TableId, Arc<TableDef>>,
     names: BTreeMap<String, TableId>,
+    /// The tables whose rows expire, by storage.
+    expiring: BTreeMap<StorageId, TableId>,
 }
 
 /// What a transaction does to one table.
@@ -80,6 +90,23 @@ impl Catalog {
         self.tables.len()
     }
 
+    /// When the rows of a storage expire, if they do.
+    pub(crate) fn ttl_of(&self, storage: StorageId) -> Option<Ttl> {
+        self.expiring.get(&storage).and_then(|id| self.tables.get(id)).and_then(|table| table.ttl)
+    }
+
+    /// What has expired of a storage at `clock`; nothing where rows don't.
+    pub(crate) fn expiry(&self, storage: StorageId, clock: i64) -> Option<Expiry> {
+        self.expiring.get(&storage).and_then(|id| self.tables.get(id)).and_then(|table| Expiry::of(table, clock))
+    }
+
+    fn insert(&mut self, table: Arc<TableDef>) {
+        if table.ttl.is_some() {
+            self.expiring.insert(table.storage, table.id);
+        }
+        self.tables.insert(table.id, table);
+    }
+
     /// Whether `storage` holds the rows of `table`.
     pub(crate) fn is_live(&self, table: TableId, storage: StorageId) -> bool {
         self.tables.get(&table).is_some_and(|def| def.storage == storage)
@@ -98,19 +125,19 @@ impl Catalog {
         for (id, change) in changes {
             if next.tables.get(id) != change.before.as_ref() {
                 let name = change.before.as_ref().or(change.after.as_ref()).map_or("", |table| &table.name);
-                let message = format!("another transaction changed table {name}");
-                return Err(Error::new(ErrorKind::WriteConflict, message));
+                return Err(table_changed(name));
             }
             if let Some(before) = &change.before {
                 next.tables.remove(id);
                 next.names.remove(&before.name);
+                next.expiring.remove(&before.storage);
             }
         }
         for after in changes.values().filter_map(|change| change.after.as_ref()) {
             if next.names.insert(after.name.clone(), after.id).is_some() {
                 return Err(table_exists(&after.name));
             }
-            next.tables.insert(after.id, Arc::clone(after));
+            next.insert(Arc::clone(after));
         }
         Ok(next)
     }
@@ -118,6 +145,10 @@ impl Catalog {
 
 pub(crate) fn table_exists(name: &str) -> Error {
     Error::new(ErrorKind::TableExists, format!("table {name} exists already"))
+}
+
+pub(crate) fn table_changed(name: &str) -> Error {
+    Error::new(ErrorKind::WriteConflict, format!("another transaction changed table {name}"))
 }
 
 pub(crate) fn no_such_table(id: TableId) -> Error {
@@ -169,7 +200,27 @@ pub(crate) fn define(new: NewTable, id: TableId, storage: StorageId) -> Result<T
         }
         key.push(column.id);
     }
-    Ok(TableDef { id, storage, name, columns, key, attributes: new.attributes })
+    let ttl = new.ttl.map(|ttl| define_ttl(&name, &columns, &ttl)).transpose()?;
+    Ok(TableDef { id, storage, name, columns, key, ttl, attributes: new.attributes })
+}
+
+/// When a table's rows expire, from what a caller says of it.
+///
+/// # Errors
+/// `NoSuchColumn`; `InvalidArgument` for a column that is no moment, and for a time that is not positive.
+pub(crate) fn define_ttl(table: &str, columns: &[ColumnDef], new: &NewTtl) -> Result<Ttl> {
+    let column = columns.iter().find(|column| column.name == new.column).ok_or_else(|| {
+        let message = format!("rows of table {table} are to expire by column {}, which it has not", new.column);
+        Error::new(ErrorKind::NoSuchColumn, message)
+    })?;
+    if !column.ty.is_moment() {
+        let message = format!("column {} holds no points in time, and rows cannot expire by it", new.column);
+        return Err(Error::invalid(message));
+    }
+    if new.micros <= 0 {
+        return Err(Error::invalid(format!("rows of table {table} must live for more than no time")));
+    }
+    Ok(Ttl { column: column.id, micros: new.micros })
 }
 
 fn column(id: u32, name: &str, ty: ColumnType) -> ColumnDef {
@@ -188,7 +239,8 @@ fn system_table(id: u64, name: &str, columns: &[(&str, ColumnType)], key_columns
     columns.iter_mut().take(key_columns).for_each(|column| column.nullable = false);
     let key = columns.iter().take(key_columns).map(|column| column.id).collect();
     let name = format!("omendb.{name}");
-    Arc::new(TableDef { id: TableId(id), storage: StorageId(id), name, columns, key, attributes: Attributes::new() })
+    let attributes = Attributes::new();
+    Arc::new(TableDef { id: TableId(id), storage: StorageId(id), name, columns, key, ttl: None, attributes })
 }
 
 /// The system tables, in the order of their storages.
@@ -250,16 +302,24 @@ impl SystemTables {
 
     fn table_rows(&self, table: &TableDef, kind: Kind, rows: &mut Vec<SystemRow>) -> Result<()> {
         let key: Vec<u8> = table.key.iter().flat_map(|id| id.0.to_le_bytes()).collect();
+        let mut attributes = Vec::new();
+        encode_attributes(&table.attributes, &mut attributes);
         let values = [
             number(table.id.0)?,
             Value::Text(table.name.clone()),
             number(table.storage.0)?,
             Value::Bytes(key),
-            Value::Bytes(encode_attributes(&table.attributes)),
+            Value::Bytes(attributes),
         ];
         rows.push(system_row(&self.tables, kind, &values)?);
         for (column, ordinal) in table.columns.iter().zip(0i64..) {
-            let (ty, precision, scale) = type_code(column.ty);
+            let (mut ty, precision, scale) = type_code(column.ty);
+            let mut attributes = Vec::new();
+            if let Some(ttl) = table.ttl.filter(|ttl| ttl.column == column.id) {
+                ty += EXPIRES_BY;
+                attributes.extend_from_slice(&ttl.micros.to_le_bytes());
+            }
+            encode_attributes(&column.attributes, &mut attributes);
             let values = [
                 number(table.id.0)?,
                 Value::Int(column.id.0.into()),
@@ -270,7 +330,7 @@ impl SystemTables {
                 Value::Int(scale),
                 Value::Boolean(column.nullable),
                 Value::Text("C".to_owned()),
-                Value::Bytes(encode_attributes(&column.attributes)),
+                Value::Bytes(attributes),
             ];
             rows.push(system_row(&self.columns, kind, &values)?);
         }
@@ -345,14 +405,12 @@ fn type_of(code: i64, precision: i64, scale: i64) -> Result<ColumnType> {
     })
 }
 
-fn encode_attributes(attributes: &Attributes) -> Vec<u8> {
-    let mut out = Vec::new();
+fn encode_attributes(attributes: &Attributes, out: &mut Vec<u8>) {
     for text in attributes.iter().flat_map(|(key, value)| [key, value]) {
         // Attributes are short texts of the layer above; VALUE_BYTES_MAX bounds the whole.
         out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(text.as_bytes());
     }
-    out
 }
 
 fn decode_attributes(mut bytes: &[u8]) -> Result<Attributes> {
@@ -381,6 +439,8 @@ fn decode_attributes(mut bytes: &[u8]) -> Result<Attributes> {
 pub(crate) struct CatalogLoader {
     tables: Vec<Vec<Value>>,
     columns: BTreeMap<u64, Vec<(i64, ColumnDef)>>,
+    /// When rows of tables expire.
+    ttls: BTreeMap<u64, Vec<Ttl>>,
     next_id: u64,
 }
 
@@ -396,13 +456,20 @@ impl CatalogLoader {
         if text(collation)? != "C" {
             return Err(Error::new(ErrorKind::NewerFormat, "the catalog has a collation this release does not know"));
         }
+        let (mut ty, mut attributes) = (int(ty)?, bytes(attributes)?);
+        let id = ColumnId(u32::try_from(int(id)?).map_err(|_| bad())?);
+        if (EXPIRES_BY..2 * EXPIRES_BY).contains(&ty) {
+            let (micros, rest) = attributes.split_first_chunk().ok_or_else(bad)?;
+            self.ttls.entry(id_of(table)?).or_default().push(Ttl { column: id, micros: i64::from_le_bytes(*micros) });
+            (ty, attributes) = (ty - EXPIRES_BY, rest);
+        }
         let def = ColumnDef {
-            id: ColumnId(u32::try_from(int(id)?).map_err(|_| bad())?),
+            id,
             name: text(name)?.to_owned(),
-            ty: type_of(int(ty)?, int(precision)?, int(scale)?)?,
+            ty: type_of(ty, int(precision)?, int(scale)?)?,
             nullable: *nullable == Value::Boolean(true),
             collation: Collation::C,
-            attributes: decode_attributes(bytes(attributes)?)?,
+            attributes: decode_attributes(attributes)?,
         };
         self.columns.entry(id_of(table)?).or_default().push((int(ordinal)?, def));
         Ok(())
@@ -436,6 +503,11 @@ impl CatalogLoader {
             }
             let columns = self.columns.get(&id).map_or(&[][..], Vec::as_slice);
             let named: BTreeSet<_> = columns.iter().map(|(_, column)| &column.name).collect();
+            let by_moment = |ttl: &Ttl| columns.iter().any(|(_, c)| c.id == ttl.column && c.ty.is_moment());
+            let ttls = self.ttls.get(&id).map_or(&[][..], Vec::as_slice);
+            if ttls.len() > 1 || !ttls.iter().all(|ttl| ttl.micros > 0 && by_moment(ttl)) {
+                found.push(format!("rows of table {name} expire by two columns, by one of no moments, or at once"));
+            }
             if columns.is_empty() || named.len() != columns.len() {
                 found.push(format!("table {name} has no columns, or two of one name"));
             }
@@ -462,17 +534,26 @@ impl CatalogLoader {
             if !rest.is_empty() {
                 return Err(bad());
             }
+            let ttl = match self.ttls.remove(&id_of(id)?).unwrap_or_default().as_slice() {
+                [] => None,
+                [ttl] if ttl.micros > 0 => Some(*ttl),
+                _ => return Err(bad()),
+            };
             let def = TableDef {
                 id: TableId(id_of(id)?),
                 storage: StorageId(id_of(storage)?),
                 name: text(name)?.to_owned(),
                 columns: columns.into_iter().map(|(_, column)| column).collect(),
                 key: key_ids.iter().map(|id| ColumnId(u32::from_le_bytes(*id))).collect(),
+                ttl,
                 attributes: decode_attributes(bytes(attributes)?)?,
             };
             def.key_columns()?;
+            if ttl.is_some_and(|ttl| !def.column_by_id(ttl.column).is_some_and(|column| column.ty.is_moment())) {
+                return Err(bad());
+            }
             catalog.names.insert(def.name.clone(), def.id);
-            catalog.tables.insert(def.id, Arc::new(def));
+            catalog.insert(Arc::new(def));
         }
         Ok((catalog, self.next_id.max(FIRST_USER_ID)))
     }
@@ -526,8 +607,10 @@ mod tests {
                 column("a", ColumnType::Text),
                 column("b", ColumnType::Decimal { precision: 10, scale: 2 }),
                 column("j", ColumnType::Json),
+                column("d", ColumnType::Date),
             ],
             key: vec!["b".to_owned(), "a".to_owned()],
+            ttl: Some(NewTtl { column: "d".to_owned(), micros: 86_400_000_000 }),
             attributes: Attributes::from([("x".to_owned(), String::new())]),
         }
     }
@@ -557,6 +640,27 @@ mod tests {
     }
 
     #[test]
+    fn a_release_that_knows_no_expiry_refuses_the_table() {
+        let system = SystemTables::new();
+        let rows_of = |new: NewTable| {
+            let def = Arc::new(define(new, TableId(100), StorageId(101)).unwrap());
+            let rows = system.rows(&Changes::from([(def.id, Change { before: None, after: Some(def) })]), 102).unwrap();
+            let columns = rows.into_iter().filter(|row| row.storage == system.columns.storage);
+            columns.map(|row| values(&system.columns, &row.row)).collect::<Vec<_>>()
+        };
+        let expiring = rows_of(new_table());
+        let (types, attributes): (Vec<_>, Vec<_>) = expiring.iter().map(|row| (row[4].clone(), row[9].clone())).unzip();
+        // The codes that such a release knows end far below.
+        assert_eq!(types, [8, 7, 16, 256 + 10].map(Value::Int));
+        assert_eq!(type_of(256 + 10, 0, 0).unwrap_err().kind(), ErrorKind::NewerFormat);
+        let plain = rows_of(NewTable { ttl: None, ..new_table() });
+        assert_eq!(plain[3][4], Value::Int(10));
+        let (Value::Bytes(with), Value::Bytes(without)) = (&attributes[3], &plain[3][9]) else { panic!("no bytes") };
+        assert_eq!(*with, [&86_400_000_000_i64.to_le_bytes()[..], without].concat());
+        assert_eq!(expiring[..3], plain[..3]);
+    }
+
+    #[test]
     fn bad_definitions_are_refused() {
         let check = |change: fn(&mut NewTable)| {
             let mut new = new_table();
@@ -567,6 +671,9 @@ mod tests {
         assert_eq!(check(|t| t.key = vec!["nope".to_owned()]), ErrorKind::InvalidArgument);
         assert_eq!(check(|t| t.columns[1].name = "a".to_owned()), ErrorKind::InvalidArgument);
         assert_eq!(check(|t| t.columns.clear()), ErrorKind::InvalidArgument);
+        assert_eq!(check(|t| t.columns[3].ty = ColumnType::Int64), ErrorKind::InvalidArgument);
+        assert_eq!(check(|t| t.ttl.iter_mut().for_each(|ttl| ttl.micros = 0)), ErrorKind::InvalidArgument);
+        assert_eq!(check(|t| t.columns[3].name = "e".to_owned()), ErrorKind::NoSuchColumn);
         assert_eq!(check(|t| t.columns = vec![t.columns[0].clone(); 1601]), ErrorKind::LimitExceeded);
     }
 }

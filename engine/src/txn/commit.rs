@@ -21,11 +21,11 @@ use crate::scan::point::{self, Place};
 use crate::scan::source::{Columns, RunReading, RunStream};
 use crate::scan::tree::{Erased, LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::txn::buffer::Buffer;
-use crate::txn::catalog::{Catalog, SystemRow, no_such_table};
+use crate::txn::catalog::{Catalog, SystemRow, no_such_table, table_changed};
 use crate::txn::gate::Pass;
 use crate::txn::record::RecordBuilder;
 use crate::txn::sort::Doubles;
-use crate::txn::stage::{Rule, Stager, changed_row, duplicate_row};
+use crate::txn::stage::{Rule, changed_row, duplicate_row};
 use crate::txn::store::{Commits, Shared, Storage, Store, Trees};
 use crate::txn::{TableWrites, Transaction};
 use crate::types::{Seq, StorageId, TableDef};
@@ -84,21 +84,18 @@ fn changed_since(schema: &RunSchema, source: &Source, span: &Span, since: Seq) -
     }
 }
 
-/// Holds an expectation against the newest version that was found; none stands for no change.
-fn hold(table: &TableDef, key: &Key, expects: Seq, found: Option<Place>) -> Result<()> {
-    match found {
-        None => Ok(()),
-        Some(_) if expects == EXPECT_ERASED => Ok(()),
-        Some(place) if expects == EXPECT_ABSENT => match place.is_tombstone() {
-            true => Ok(()),
-            false => Err(duplicate_row(table, key.as_ref())),
-        },
-        Some(place) if place.is_tombstone() || place.seq() != expects => Err(changed_row(table, key.as_ref())),
-        Some(_) => Ok(()),
-    }
-}
-
 impl TableWrites {
+    /// Holds an expectation against the newest version that was found; none stands for no change.
+    fn hold(&self, key: &Key, expects: Seq, found: Option<Place>) -> Result<()> {
+        let Some(place) = found.filter(|_| expects != EXPECT_ERASED) else { return Ok(()) };
+        match place.is_live(&self.schema, self.expiry.as_ref())? {
+            true if expects == EXPECT_ABSENT => Err(duplicate_row(&self.table, key.as_ref())),
+            true if place.seq() == expects => Ok(()),
+            false if expects == EXPECT_ABSENT => Ok(()),
+            _ => Err(changed_row(&self.table, key.as_ref())),
+        }
+    }
+
     /// Checks all expectations against a tree that has all commits up to some moment.
     fn check_all(&self, tree: &Tree) -> Result<()> {
         for (key, expects) in &self.expects {
@@ -106,7 +103,7 @@ impl TableWrites {
             if there.is_none() && *expects != EXPECT_ABSENT && *expects != EXPECT_ERASED {
                 return Err(changed_row(&self.table, key.as_ref()));
             }
-            hold(&self.table, key, *expects, there)?;
+            self.hold(key, *expects, there)?;
         }
         Ok(())
     }
@@ -118,7 +115,7 @@ impl TableWrites {
         }
         self.expects
             .iter()
-            .try_for_each(|(key, expects)| hold(&self.table, key, *expects, newest_since(tree, key.as_ref(), since)?))
+            .try_for_each(|(key, expects)| self.hold(key, *expects, newest_since(tree, key.as_ref(), since)?))
     }
 
     /// That nobody has committed to the deleted ranges since this transaction began. The gate is closed meanwhile, and until the
@@ -147,11 +144,15 @@ struct Delivery {
 }
 
 impl Transaction {
-    /// Every table that was written to must still be what the definition said, or be made by this transaction.
+    /// Every table that was written to must still be what the definition said, or be made by this transaction; and its rows must
+    /// expire as this transaction took them to.
     fn check_tables(&self, catalog: &Catalog) -> Result<()> {
-        for (storage, writes) in &self.writes {
-            if !self.fresh.contains_key(storage) && !catalog.is_live(writes.table.id, *storage) {
+        for (storage, writes) in self.writes.iter().filter(|(storage, _)| !self.fresh.contains_key(storage)) {
+            if !catalog.is_live(writes.table.id, *storage) {
                 return Err(no_such_table(writes.table.id));
+            }
+            if catalog.ttl_of(*storage) != self.base.view().catalog.ttl_of(*storage) {
+                return Err(table_changed(&writes.table.name));
             }
         }
         Ok(())
@@ -197,6 +198,8 @@ impl Transaction {
             }
             deliveries.push(Delivery { storage: *storage, erased: writes.erased.clone(), rows });
         }
+        // Merges remove what has expired: none does so by what this commit changes, once it is visible.
+        let alone = self.changes_ttl().then(|| store.maintenance.lock());
         let checked_to = self.precheck(&store)?;
         let (seq, lsn) = self.append(&store, record, deliveries, checked_to)?;
         drop(passes);
@@ -206,8 +209,16 @@ impl Transaction {
         if !mutant!(AcknowledgedBeforeDurable) {
             store.log()?.commit(lsn).map_err(|error| store.poison(error))?;
         }
-        store.drop_storages(store.publish(seq));
+        let gone = store.publish(seq);
+        drop(alone);
+        store.drop_storages(gone);
         Ok(seq)
+    }
+
+    /// Whether rows that there are will expire otherwise.
+    fn changes_ttl(&self) -> bool {
+        let ttl = |table: &Option<Arc<TableDef>>| table.as_ref().and_then(|table| table.ttl);
+        self.changes.values().any(|change| change.before.is_some() && ttl(&change.before) != ttl(&change.after))
     }
 
     /// Checks expectations against everything there is, outside of the commit lock; gives the number up to which they
@@ -478,7 +489,7 @@ impl TableWrites {
         }
         let later = match self.stager.lock().take() {
             Some(stager) => stager,
-            None => Stager::new(store, &self.table, &self.schema, Doubles::Fold, store.limits.stage_bytes),
+            None => self.stager(store, Doubles::Fold, store.limits.stage_bytes),
         };
         let mut stager = later;
         if !self.loaded.is_empty() {

@@ -2,10 +2,14 @@
 A consistent view of all tables: the catalog and the trees of one moment, and the number of the last commit that counts.
 
 A snapshot of a transaction also sees what the transaction itself has written: its own layers lie over the trees.
+
+Its clock says which rows have expired: it stands still, so that one statement sees one answer, and is read after the view (see
+[`crate::scan::expiry`]).
 */
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyRange};
+use crate::scan::expiry::Expiry;
 use crate::scan::tree::Source;
 use crate::scan::{Layer, Projection, Row, Scan, ScanRequest, point, split};
 use crate::txn::catalog::Catalog;
@@ -22,14 +26,17 @@ pub(crate) type Overlay = BTreeMap<StorageId, Vec<Layer>>;
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     view: View,
+    /// Microseconds since 1970-01-01 UTC.
+    clock: i64,
     overlay: Arc<Overlay>,
     /// Why the transaction's own rows can't be read.
     broken: Option<Arc<str>>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(view: View) -> Self {
-        Snapshot { view, overlay: Arc::default(), broken: None }
+    /// `clock` must have been read after `view` was taken.
+    pub(crate) fn new(view: View, clock: i64) -> Self {
+        Snapshot { view, clock, overlay: Arc::default(), broken: None }
     }
 
     /// With a transaction's own catalog, new trees and rows.
@@ -41,7 +48,12 @@ impl Snapshot {
         broken: Option<String>,
     ) -> Snapshot {
         let view = View { seq: self.view.seq, catalog, trees };
-        Snapshot { view, overlay: Arc::new(overlay), broken: broken.map(Arc::from) }
+        Snapshot { view, clock: self.clock, overlay: Arc::new(overlay), broken: broken.map(Arc::from) }
+    }
+
+    /// Which rows of a storage have expired for it.
+    pub(crate) fn expiry(&self, storage: StorageId) -> Option<Expiry> {
+        self.view.catalog.expiry(storage, self.clock)
     }
 
     fn check(&self) -> Result<()> {
@@ -104,15 +116,12 @@ impl Snapshot {
     /// # Errors
     /// `NoSuchColumn`; errors of reading.
     pub fn get(&self, table: &TableDef, key: &Key, projection: &[ColumnId], row: &mut Row) -> Result<bool> {
-        let projection = Projection::of(table, projection)?;
+        let projection = Projection::of(table, projection)?.expiring(self.expiry(table.storage));
         self.check()?;
         let Some(storage) = self.view.trees.get(&table.storage) else { return Ok(false) };
         let own = self.own_layers(table.storage);
         match point::find(own, &storage.tree, key.as_ref(), self.view.seq)? {
-            Some(place) if !place.is_tombstone() => {
-                point::read(&place, &storage.tree.schema, &projection, row)?;
-                Ok(true)
-            }
+            Some(place) if !place.is_tombstone() => point::read(&place, &storage.tree.schema, &projection, row),
             _ => Ok(false),
         }
     }
@@ -129,7 +138,7 @@ impl Snapshot {
     ) -> Result<(RecordBatch, Vec<u32>)> {
         self.check()?;
         let schema = table.projected_schema(projection)?;
-        let projection = Projection::of(table, projection)?;
+        let projection = Projection::of(table, projection)?.expiring(self.expiry(table.storage));
         let Some(storage) = self.view.trees.get(&table.storage) else {
             return Ok((RecordBatch::new_empty(schema), Vec::new()));
         };
@@ -142,7 +151,7 @@ impl Snapshot {
     /// `NoSuchColumn`; `InvalidArgument` for ranges that overlap or do not ascend.
     pub fn scan(&self, table: &TableDef, request: ScanRequest) -> Result<Scan> {
         self.check()?;
-        Scan::new(self.layers(table.storage), table, request)
+        Scan::new(self.layers(table.storage), table, request, self.expiry(table.storage))
     }
 
     /// Cuts a range into at most `parts` ranges of about as many rows each, in order.
@@ -150,7 +159,7 @@ impl Snapshot {
         split::split(&self.layers(table.storage), range, parts)
     }
 
-    /// About how many rows the range holds (for plans only).
+    /// About how many rows the range holds, those that have expired included (for plans only).
     pub fn estimate_rows(&self, table: &TableDef, range: &KeyRange) -> Result<u64> {
         split::estimate(&self.layers(table.storage), range)
     }

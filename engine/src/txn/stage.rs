@@ -16,6 +16,7 @@ use crate::io::thread;
 use crate::key::{Key, KeyRange};
 use crate::memory::{MemoryUse, Reservation};
 use crate::run::{Layout, RunBatch, RunSchema};
+use crate::scan::expiry::Expiry;
 use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED, Merge, RowStream, Ties};
 use crate::scan::plan::{Edge, Span};
 use crate::scan::rows::{filter, seq_of};
@@ -94,12 +95,12 @@ fn of_table(error: Error, table: &TableDef) -> Error {
 enum TableSide {
     Nothing,
     Walk { rows: Box<LayerScan>, batch: Option<Box<RunBatch>>, at: usize },
-    Lookups(Arc<Tree>),
+    Lookups(Arc<Tree>, Option<Expiry>),
 }
 
 impl TableSide {
     /// The table's rows in `span`, to be held against about `asked` rows.
-    fn new(tree: &Arc<Tree>, span: &Span, asked: u64) -> Result<TableSide> {
+    fn new(tree: &Arc<Tree>, span: &Span, asked: u64, expiry: Option<Expiry>) -> Result<TableSide> {
         let range = span.range();
         let mut layers: Vec<Layer> = tree.sources().map(|source| Layer { source, at: Seq::MAX }).collect();
         layers.retain(|layer| match &layer.source {
@@ -111,10 +112,10 @@ impl TableSide {
             return Ok(TableSide::Nothing);
         }
         if asked.saturating_mul(ROWS_PER_LOOKUP) < split::estimate(&layers, &range)? {
-            return Ok(TableSide::Lookups(Arc::clone(tree)));
+            return Ok(TableSide::Lookups(Arc::clone(tree), expiry));
         }
         let columns = Columns::none(&tree.schema);
-        let rows = LayerScan::new(layers, &[range], columns, Vec::new(), true);
+        let rows = LayerScan::new(layers, &[range], columns, Vec::new(), true).expiring(expiry);
         Ok(TableSide::Walk { rows: Box::new(rows), batch: None, at: 0 })
     }
 
@@ -126,10 +127,10 @@ impl TableSide {
     fn find(&mut self, key: &[u8]) -> Result<Option<Seq>> {
         match self {
             TableSide::Nothing => Ok(None),
-            TableSide::Lookups(tree) => {
-                let place = point::find(&[], tree, key, Seq::MAX)?;
-                Ok(place.filter(|place| !place.is_tombstone()).map(|place| place.seq()))
-            }
+            TableSide::Lookups(tree, expiry) => match point::find(&[], tree, key, Seq::MAX)? {
+                Some(place) if place.is_live(&tree.schema, expiry.as_ref())? => Ok(Some(place.seq())),
+                _ => Ok(None),
+            },
             TableSide::Walk { rows, batch, at } => loop {
                 if batch.as_ref().is_none_or(|batch| *at >= batch.len()) {
                     *batch = rows.next()?.map(Box::new);
@@ -250,6 +251,8 @@ pub(crate) struct Stager {
     store: Arc<Store>,
     table: Arc<TableDef>,
     schema: Arc<RunSchema>,
+    /// Which of the table's rows are there no more, for the transaction.
+    expiry: Option<Expiry>,
     doubles: Doubles,
     /// Taken with the first rows.
     memory: Option<Reservation>,
@@ -269,6 +272,7 @@ impl Stager {
         store: &Arc<Store>,
         table: &Arc<TableDef>,
         schema: &Arc<RunSchema>,
+        expiry: Option<Expiry>,
         doubles: Doubles,
         budget: usize,
     ) -> Self {
@@ -276,6 +280,7 @@ impl Stager {
             store: Arc::clone(store),
             table: Arc::clone(table),
             schema: Arc::clone(schema),
+            expiry,
             doubles,
             memory: None,
             budget,
@@ -399,7 +404,7 @@ impl Stager {
         rule: Rule,
     ) -> Result<Checked> {
         let nothing = rule == Rule::Expect && !self.expects;
-        let side = if nothing { TableSide::Nothing } else { TableSide::new(tree, span, asked)? };
+        let side = if nothing { TableSide::Nothing } else { TableSide::new(tree, span, asked, self.expiry)? };
         let table = Arc::clone(&self.table);
         Ok(Checked { rows, side, rule, expects: self.expects, table, tally: Tally::default() })
     }
@@ -428,7 +433,7 @@ impl Stager {
 
     /// This without its rows, for a task of its own.
     fn handle(&self) -> Stager {
-        let mut handle = Stager::new(&self.store, &self.table, &self.schema, self.doubles, self.budget);
+        let mut handle = Stager::new(&self.store, &self.table, &self.schema, self.expiry, self.doubles, self.budget);
         handle.expects = self.expects;
         handle
     }

@@ -30,6 +30,7 @@ use crate::txn::catalog::{Catalog, SystemTables};
 use crate::txn::gate::Gate;
 use crate::txn::pace::{DelayCause, Pace, Pressure};
 use crate::txn::reserve::Reserve;
+use crate::txn::snapshot::Snapshot;
 use crate::types::{RunId, Seq, StorageId, TableDef};
 use crate::wal::{Lsn, Wal};
 use std::borrow::Cow;
@@ -158,6 +159,9 @@ pub(crate) struct Counters {
     /// Bytes of runs that flushes and merges wrote.
     pub(crate) bytes_flushed: AtomicU64,
     pub(crate) bytes_merged: AtomicU64,
+    /// Rows that merges left out because they had expired, and those of runs that went unread.
+    pub(crate) expired_rows: AtomicU64,
+    pub(crate) expired_runs: AtomicU64,
 }
 
 /// Calls for background work.
@@ -214,6 +218,8 @@ pub(crate) struct Store {
     next_mem: AtomicU64,
     poison: FirstFailure,
     closed: AtomicBool,
+    /// The latest that the clock has said, in microseconds since 1970-01-01 UTC.
+    clock: AtomicI64,
     pub(crate) calls: Mutex<Calls>,
     pub(crate) called: Condvar,
     /// Told whenever a flush is done.
@@ -254,6 +260,7 @@ impl Store {
             next_mem: AtomicU64::new(parts.next_mem),
             poison: FirstFailure::default(),
             closed: AtomicBool::new(false),
+            clock: AtomicI64::new(i64::MIN),
             calls: Mutex::new(Calls::default()),
             called: Condvar::new(),
             flushed: Condvar::new(),
@@ -268,6 +275,19 @@ impl Store {
     /// What is visible now.
     pub(crate) fn view(&self) -> View {
         self.state.lock().view.clone()
+    }
+
+    /// The time by which rows expire. It never goes back while the database is open, whatever the system's clock does: what has
+    /// expired for one reader has expired for all who come later.
+    pub(crate) fn now(&self) -> i64 {
+        let now = self.io.unix_micros();
+        self.clock.fetch_max(now, Ordering::AcqRel).max(now)
+    }
+
+    /// What is visible now, to read from.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let view = self.view();
+        Snapshot::new(view, self.now())
     }
 
     pub(crate) fn log(&self) -> Result<&Wal> {

@@ -4,12 +4,14 @@ The model: what the database holds after each commit, as plain maps, and the com
 A row's payload follows from its tag, so that a state is a small map and a wrong byte is seen all the same.
 */
 
-use arrow::array::{Array, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray};
+use arrow::array::{
+    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::Schema;
 use omendb_engine::db::{Db, Expectation, OnConflict, Row, ScanRequest, Snapshot, Transaction, WriteKind};
 use omendb_engine::io::random::{Random, mix};
 use omendb_engine::key::{KeyRange, KeySchema};
-use omendb_engine::types::{Attributes, ColumnId, ColumnType, NewColumn, NewTable, Seq, TableDef, Value};
+use omendb_engine::types::{Attributes, ColumnId, ColumnType, NewColumn, NewTable, NewTtl, Seq, TableDef, Value};
 use omendb_engine::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -25,6 +27,8 @@ pub(crate) enum Change {
     Truncate(&'static str),
     Put(&'static str, i64, u64),
     Delete(&'static str, i64),
+    /// A row that has expired when it is written: nobody sees it, nor what it replaces.
+    Expire(&'static str, i64, u64),
     /// A row of a table without a key.
     Append(&'static str, u64),
     /// All rows from the first key up to the second, which stays.
@@ -54,6 +58,7 @@ pub(crate) fn try_apply(state: &mut State, change: &Change) -> bool {
     | Change::Truncate(name)
     | Change::Put(name, ..)
     | Change::Delete(name, _)
+    | Change::Expire(name, ..)
     | Change::Append(name, _)
     | Change::DeleteRange(name, ..)
     | Change::Load(name, _)) = change;
@@ -65,7 +70,7 @@ pub(crate) fn try_apply(state: &mut State, change: &Change) -> bool {
         (Change::Drop(name), Some(_)) => drop(state.remove(name)),
         (Change::Truncate(_), Some(table)) => table.rows.clear(),
         (Change::Put(_, k, tag), Some(table)) => drop(table.rows.insert(*k, *tag)),
-        (Change::Delete(_, k), Some(table)) => drop(table.rows.remove(k)),
+        (Change::Delete(_, k) | Change::Expire(_, k, _), Some(table)) => drop(table.rows.remove(k)),
         (Change::DeleteRange(_, from, to), Some(table)) => table.rows.retain(|k, _| !(*from..*to).contains(k)),
         (Change::Append(_, tag), Some(table)) => drop(table.rows.insert(table.rows.len() as i64, *tag)),
         (Change::Load(_, rows), Some(table)) => table.rows.extend(rows.iter().copied()),
@@ -194,8 +199,11 @@ fn new_table(name: &str, keyed: bool) -> NewTable {
             column("k", ColumnType::Int64),
             column("tag", ColumnType::Int64),
             column("payload", ColumnType::Text),
+            // NULL, so that the row stays, or long ago, whatever the clock says.
+            column("at", ColumnType::TimestampTz),
         ],
         key: if keyed { vec!["k".to_owned()] } else { Vec::new() },
+        ttl: Some(NewTtl { column: "at".to_owned(), micros: 3_600_000_000 }),
         attributes: Attributes::new(),
     }
 }
@@ -218,6 +226,11 @@ pub(crate) fn perform(txn: &mut Transaction, change: &Change) -> Result<()> {
         Change::Put(name, k, tag) => {
             let table = table(txn, name)?;
             let batch = rows(&table, &[(*k, *tag)]);
+            txn.write(&table, WriteKind::Put, &table.column_ids(), &batch, Expectation::None)
+        }
+        Change::Expire(name, k, tag) => {
+            let table = table(txn, name)?;
+            let batch = moments(&table, &[(*k, *tag)], Some(0));
             txn.write(&table, WriteKind::Put, &table.column_ids(), &batch, Expectation::None)
         }
         Change::Append(name, tag) => {
@@ -251,13 +264,19 @@ pub(crate) fn perform(txn: &mut Transaction, change: &Change) -> Result<()> {
 }
 
 pub(crate) fn rows(table: &TableDef, rows: &[(i64, u64)]) -> RecordBatch {
+    moments(table, rows, None)
+}
+
+/// Rows of one moment.
+fn moments(table: &TableDef, rows: &[(i64, u64)], at: Option<i64>) -> RecordBatch {
     let keys: Int64Array = rows.iter().map(|(k, _)| Some(*k)).collect();
     let tags: Int64Array = rows.iter().map(|(_, tag)| Some(*tag as i64)).collect();
     let payloads: StringViewArray = rows.iter().map(|(_, tag)| payload(*tag)).collect();
     let schema = table.projected_schema(&table.column_ids()).unwrap();
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-    RecordBatch::try_new_with_options(schema, vec![Arc::new(keys), Arc::new(tags), Arc::new(payloads)], &options)
-        .unwrap()
+    let moments = TimestampMicrosecondArray::from(vec![at; rows.len()]).with_timezone("UTC");
+    let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(tags), Arc::new(payloads), Arc::new(moments)];
+    RecordBatch::try_new_with_options(schema, columns, &options).unwrap()
 }
 
 /// All that a snapshot sees. `Err` for an error of the engine; a wrong payload or order is a panic.

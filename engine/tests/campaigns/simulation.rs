@@ -179,7 +179,8 @@ fn changes(random: &mut Random, writer: i64, counter: u64) -> Vec<Change> {
             changes.push(Change::DeleteRange("t", from, (from + 1 + random.below(20) as i64).min(1000 * writer + 40)));
             changes.push(Change::Put("t", own(random), tag(random)));
         }
-        2..=5 => changes.push(Change::Delete("t", own(random))),
+        2..=3 => changes.push(Change::Delete("t", own(random))),
+        4..=5 => changes.push(Change::Expire("t", own(random), tag(random))),
         6..=8 => changes.extend((0..3).map(|_| Change::Put("t", own(random), tag(random)))),
         _ => changes.push(Change::Put("t", own(random), tag(random))),
     }

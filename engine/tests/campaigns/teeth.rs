@@ -28,7 +28,7 @@ fn likely(mutant: Mutant) -> &'static str {
         ShortWriteIgnored | ShortReadIgnored | WatermarkIgnored => "fault",
         RecoveredLogNotHardened | RecoveredManifestNotHardened => "fault",
         SnapshotOffByOne | VisibleBeforeDurable | DropRunChecksum | ErrorTakenForTheEnd => "simulation",
-        ConflictMissed | LogPoisonForgotten => "simulation",
+        ConflictMissed | LogPoisonForgotten | ExpiredBelowMerge => "simulation",
         RangeConflictMissed => "conflicts",
         _ => "crash",
     }

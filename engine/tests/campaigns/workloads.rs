@@ -105,6 +105,14 @@ fn put(random: &mut Random, table: &'static str) -> Change {
     Change::Put(table, key(random), random.next_u64() >> 2)
 }
 
+/// A row that goes: deleted, or expired.
+fn end(random: &mut Random, table: &'static str) -> Change {
+    match random.chance(1, 2) {
+        true => Change::Delete(table, key(random)),
+        false => Change::Expire(table, key(random), random.next_u64() >> 2),
+    }
+}
+
 /// A range of at most a third of the keys.
 fn range(random: &mut Random, table: &'static str) -> Change {
     let from = key(random);
@@ -154,7 +162,7 @@ fn flush(db: &Db, world: &Arc<World>, random: &mut Random) -> Result<()> {
     for round in 0..26 {
         let mut changes = vec![put(random, "t"), put(random, "t")];
         if random.chance(1, 3) {
-            changes.push(Change::Delete("t", key(random)));
+            changes.push(end(random, "t"));
         }
         if random.chance(1, 3) {
             changes.push(Change::Append("h", random.next_u64() >> 2));
@@ -176,7 +184,7 @@ fn compaction(db: &Db, world: &Arc<World>, random: &mut Random) -> Result<()> {
     tables(db, world)?;
     for round in 0..8 {
         let mut changes: Vec<Change> = (0..3).map(|_| put(random, "t")).collect();
-        changes.push(Change::Delete("t", key(random)));
+        changes.push(end(random, "t"));
         changes.push(Change::Append("h", random.next_u64() >> 2));
         world.commit(db, changes)?;
         if round % 3 == 1 {

@@ -18,3 +18,4 @@ mod recovery;
 mod space;
 mod support;
 mod transactions;
+mod ttl;

@@ -22,6 +22,8 @@ pub type Result<T, E = SqlError> = std::result::Result<T, E>;
 
 /// The SQLSTATEs that this crate raises, by PostgreSQL's names (its appendix A).
 pub mod state {
+    /// Something else needs what is to be dropped.
+    pub const DEPENDENT_OBJECTS_STILL_EXIST: &str = "2BP01";
     /// The feature is not supported.
     pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
     /// A value has no place in its type, and nothing more special fits.

@@ -23,6 +23,7 @@ mod dialect;
 mod explain;
 mod insert;
 pub(crate) mod literal;
+mod parameters;
 pub(crate) mod parse;
 mod query;
 mod returning;
@@ -80,6 +81,7 @@ fn run(session: &Arc<Inner>, statement: &Statement, params: &[ScalarValue]) -> R
         Statement::Update(update) => write(&|t| update::update(t, update)),
         Statement::Delete(delete) => write(&|t| update::delete(t, delete)),
         Statement::CreateTable(create) => write(&|t| ddl::create_table(t, create)),
+        Statement::AlterTable(_) => write(&|t| parameters::alter_table(t, statement)),
         Statement::Drop { object_type: ObjectType::Table, .. } => write(&|t| ddl::drop_tables(t, statement)),
         Statement::Truncate(truncate) => write(&|t| ddl::truncate(t, truncate)),
         Statement::Copy { to: false, .. } => write(&|t| copy::from(t, statement)),

@@ -358,6 +358,15 @@ fn timestamp(nanos: i128, zoned: bool, out: &mut String) {
     }
 }
 
+/// A time in microseconds as an interval of days and hours: `30 days`, `1 day 12:00:00`.
+pub fn duration(micros: i64) -> String {
+    let nanos_per_day = SECONDS_PER_DAY * NANOS_PER_SECOND;
+    let nanos = i128::from(micros) * nanos_per(TimeUnit::Microsecond);
+    let mut out = String::new();
+    interval(0, i64::try_from(nanos / nanos_per_day).unwrap_or(i64::MAX), nanos % nanos_per_day, &mut out);
+    out
+}
+
 /// PostgreSQL's `intervalstyle = postgres`.
 fn interval(months: i64, days: i64, nanos: i128, out: &mut String) {
     let start = out.len();

@@ -62,6 +62,7 @@ fn table(db: &Db) -> Result<Arc<TableDef>> {
         name: TABLE.to_owned(),
         columns: vec![column("k"), column("v")],
         key: vec!["k".to_owned()],
+        ttl: None,
         attributes: Attributes::new(),
     })?;
     txn.commit()?;

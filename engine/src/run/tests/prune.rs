@@ -24,6 +24,7 @@ fn passes(test: &Test, value: &Value) -> bool {
         Test::In(constants) => constants.iter().any(|constant| compared(CompareOp::Eq, constant)),
         Test::IsNull => *value == Value::Null,
         Test::IsNotNull => *value != Value::Null,
+        Test::NullOrAtLeast(constant) => *value == Value::Null || compared(CompareOp::GtEq, constant),
     }
 }
 
@@ -33,6 +34,7 @@ fn test_of(ty: ColumnType, random: &mut Random) -> Test {
         0 => Test::IsNull,
         1 => Test::IsNotNull,
         2 => Test::In((0..3).map(|_| value(ty, random)).collect()),
+        3 => Test::NullOrAtLeast(value(ty, random)),
         _ => Test::Compare(op, value(ty, random)),
     }
 }

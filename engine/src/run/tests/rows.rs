@@ -113,6 +113,7 @@ fn a_hidden_row_id_is_a_key_like_others() {
             attributes: Attributes::new(),
         }],
         key: vec![],
+        ttl: None,
         attributes: Attributes::new(),
     };
     let schema = RunSchema::of(&definition).unwrap();

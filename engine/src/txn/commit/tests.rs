@@ -20,6 +20,7 @@ fn open() -> (Db, Arc<TableDef>) {
         columns: vec![column("k"), column("v")],
         key: vec!["k".to_owned()],
         attributes: Attributes::new(),
+        ttl: None,
     };
     let mut txn = db.begin().unwrap();
     let table = txn.create_table(table).unwrap();

@@ -11,7 +11,7 @@ use omendb_cli::size;
 use omendb_sql::engine::db::{Db, RunStats, TableStats};
 use omendb_sql::engine::types::{ColumnDef, TableDef};
 use omendb_sql::types::{DEFAULT_ATTRIBUTE, SqlType};
-use omendb_sql::{SqlError, engine};
+use omendb_sql::{SqlError, engine, text};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,8 +48,12 @@ fn summary(table: &TableDef, stats: &TableStats, runs: &[RunStats]) -> String {
         false => format!("({})", key_names(table).join(", ")),
     };
     let about = if stats.rows_exact { "" } else { "about " };
+    let expiry = match table.ttl.and_then(|ttl| Some((ttl, table.column_by_id(ttl.column)?))) {
+        Some((ttl, column)) => format!("Rows expire: {} after {}\n", text::duration(ttl.micros), column.name),
+        None => String::new(),
+    };
     format!(
-        "Primary key: {key}\nIndex: {}\nRows: {about}{}, {} on disk\n",
+        "Primary key: {key}\n{expiry}Index: {}\nRows: {about}{}, {} on disk\n",
         kinds(runs),
         size::count(stats.rows),
         size::show(stats.bytes_on_disk)

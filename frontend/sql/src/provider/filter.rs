@@ -631,6 +631,7 @@ pub(crate) fn describe(table: &TableDef, predicates: &[ColumnPredicate]) -> Stri
             Test::IsNull => format!("{name} IS NULL"),
             Test::IsNotNull => format!("{name} IS NOT NULL"),
             Test::In(values) => format!("{name} IN {} values", values.len()),
+            Test::NullOrAtLeast(value) => format!("{name} IS NULL OR {name} >= {}", shown(value)),
             Test::Compare(op, value) => {
                 let op = match op {
                     CompareOp::Eq => "=",

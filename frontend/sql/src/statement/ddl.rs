@@ -1,8 +1,8 @@
 /*!
 CREATE TABLE, CREATE TABLE AS, DROP TABLE, TRUNCATE.
 
-What a definition asks for is done or refused, never accepted and forgotten: UNIQUE, CHECK, FOREIGN KEY, GENERATED, storage
-options, partitions and whatever else the parser knows is an error (0A000). The whole definition is compared with one made
+What a definition asks for is done or refused, never accepted and forgotten: UNIQUE, CHECK, FOREIGN KEY, GENERATED,
+partitions and whatever else the parser knows is an error (0A000). The whole definition is compared with one made
 of the parts that are handled here, so that a part which the parser learns later is refused too.
 
 DEFAULT expressions are kept as text and planned anew for each INSERT, so `now()` is the time of that statement.
@@ -10,7 +10,7 @@ DEFAULT expressions are kept as text and planned anew for each INSERT, so `now()
 
 use super::assign::{self, Writer};
 use super::context::{Context, Transacted, fold, table_name};
-use super::query;
+use super::{parameters, query};
 use crate::catalog::KEY_NAME_ATTRIBUTE;
 use crate::error::{Result, SqlError, state};
 use crate::semantics::names::shown_name;
@@ -21,17 +21,16 @@ use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use datafusion::sql::sqlparser::ast::{
-    self, ColumnOption, CreateTable, CreateTableOptions, IndexColumn, ObjectName, PrimaryKeyConstraint, Query,
-    SqlOption, Statement, TableConstraint, Truncate,
+    self, ColumnOption, CreateTable, IndexColumn, ObjectName, PrimaryKeyConstraint, Query, Statement, TableConstraint,
+    Truncate,
 };
 use omendb_engine::db::OnConflict;
-use omendb_engine::types::{Attributes, Collation, ColumnDef, ColumnId, NewColumn, NewTable, TableDef};
+use omendb_engine::types::{Attributes, Collation, ColumnDef, ColumnId, NewColumn, NewTable, NewTtl, TableDef};
 use std::sync::Arc;
 
 /// CREATE TABLE, with columns or AS a query.
 pub(crate) fn create_table(t: &mut Transacted, create: &CreateTable) -> Result<Outcome> {
     refuse_the_rest(create)?;
-    refuse_options(&create.table_options)?;
     let name = table_name(&create.name)?;
     if t.context.snapshot.table(&name)?.is_some() {
         let message = format!("relation \"{name}\" already exists");
@@ -81,36 +80,6 @@ fn refuse_the_rest(create: &CreateTable) -> Result<()> {
         true => Ok(()),
         false => Err(SqlError::unsupported("this form of CREATE TABLE is not supported")),
     }
-}
-
-/// No storage option can be chosen yet; `auto` is what is done anyway.
-fn refuse_options(options: &CreateTableOptions) -> Result<()> {
-    let options = match options {
-        CreateTableOptions::None => return Ok(()),
-        CreateTableOptions::With(options) => options,
-        _ => return Err(SqlError::unsupported("this form of table options is not supported")),
-    };
-    for option in options {
-        let (name, value) = match option {
-            SqlOption::KeyValue { key, value } => (fold(key), value.to_string()),
-            other => return Err(SqlError::unsupported(format!("table option {other} is not supported"))),
-        };
-        let value = value.trim_matches('\'');
-        match (name.as_str(), value) {
-            ("layout" | "index", "auto") => {}
-            ("layout" | "index", _) => {
-                return Err(SqlError::unsupported(format!("{name} = '{value}' is not supported"))
-                    .with_hint(format!("The {name} is chosen by itself: '{name} = auto'.")));
-            }
-            _ => {
-                return Err(SqlError::new(
-                    state::INVALID_PARAMETER_VALUE,
-                    format!("unrecognized parameter \"{name}\""),
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What the statement says of the key: its columns, and its name.
@@ -163,11 +132,18 @@ fn definition(context: &Context, create: &CreateTable, table: String) -> Result<
         }
     }
     check_key(&key, &columns)?;
+    let ttl = ttl(create, &table, &columns)?;
     let mut attributes = Attributes::new();
     if let Some(name) = key.name {
         attributes.insert(KEY_NAME_ATTRIBUTE.into(), name);
     }
-    Ok(NewTable { name: table, columns, key: key.columns, attributes })
+    Ok(NewTable { name: table, columns, key: key.columns, ttl, attributes })
+}
+
+/// When rows expire.
+fn ttl(create: &CreateTable, table: &str, columns: &[NewColumn]) -> Result<Option<NewTtl>> {
+    let columns: Vec<_> = columns.iter().map(|column| (column.name.as_str(), column.ty)).collect();
+    parameters::of_new(&create.table_options, table, &columns)
 }
 
 fn check_key(key: &KeyClause, columns: &[NewColumn]) -> Result<()> {
@@ -284,6 +260,7 @@ fn check_default(context: &Context, expr: &ast::Expr, name: &str, ty: SqlType) -
             name: name.to_owned(),
             columns: vec![column],
             key: Vec::new(),
+            ttl: None,
             attributes: Attributes::new(),
         };
         Writer::new(Arc::new(probe))?.batch(&[array])?;
@@ -369,7 +346,8 @@ fn create_table_as(t: &mut Transacted, create: &CreateTable, name: String, query
         let ty = SqlType::of_field(field)?;
         columns.push(NewColumn { name, ty: ty.column, nullable: true, attributes: ty.attributes() });
     }
-    let table = t.transaction.create_table(NewTable { name, columns, ..NewTable::default() })?;
+    let ttl = ttl(create, &name, &columns)?;
+    let table = t.transaction.create_table(NewTable { name, columns, ttl, ..NewTable::default() })?;
     let plan = as_stored(plan, &table)?;
     let memory = t.context.session.database.load_memory_bytes;
     let writer = Writer::new(table.clone())?;

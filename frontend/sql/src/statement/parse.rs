@@ -9,7 +9,10 @@ a comma between, summed over the parentheses that are open around it. That numbe
 
 use super::dialect::Postgres;
 use crate::error::{NESTING_MAX, Result, SqlError, state};
-use datafusion::sql::sqlparser::ast::{CreateTable, Expr, LimitClause, Statement, Value};
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{
+    AlterTable, AlterTableOperation, CreateTable, Expr, LimitClause, SqlOption, Statement, Value,
+};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
@@ -73,7 +76,10 @@ fn only_statement(parser: &mut Parser<'_>) -> Result<Statement> {
     if parser.peek_token_ref().token == Token::EOF {
         return Err(SqlError::new(state::SYNTAX_ERROR, "there is no statement"));
     }
-    let mut statement = parser.parse_statement()?;
+    let mut statement = match reset_of_table(parser)? {
+        Some(reset) => reset,
+        None => parser.parse_statement()?,
+    };
     with_or_without_data(parser, &mut statement)?;
     let mut ended = false;
     while parser.consume_token(&Token::SemiColon) {
@@ -89,6 +95,34 @@ fn only_statement(parser: &mut Parser<'_>) -> Result<Statement> {
             Ok(expected?)
         }
     }
+}
+
+/// `ALTER TABLE … RESET (…)`, which the parser does not know: parameters are set that have no values.
+fn reset_of_table(parser: &mut Parser<'_>) -> Result<Option<Statement>> {
+    let begin = parser.maybe_parse(|parser| {
+        parser.expect_keyword(Keyword::ALTER)?;
+        parser.expect_keyword(Keyword::TABLE)?;
+        let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+        let only = parser.parse_keyword(Keyword::ONLY);
+        let name = parser.parse_object_name(false)?;
+        parser.expect_keyword(Keyword::RESET)?;
+        Ok((if_exists, only, name))
+    })?;
+    let Some((if_exists, only, name)) = begin else { return Ok(None) };
+    parser.expect_token(&Token::LParen)?;
+    let names = parser.parse_comma_separated(Parser::parse_identifier)?;
+    parser.expect_token(&Token::RParen)?;
+    let options = names.into_iter().map(SqlOption::Ident).collect();
+    Ok(Some(Statement::AlterTable(AlterTable {
+        name,
+        if_exists,
+        only,
+        operations: vec![AlterTableOperation::SetOptionsParens { options }],
+        location: None,
+        on_cluster: None,
+        table_type: None,
+        end_token: AttachedToken::empty(),
+    })))
 }
 
 /// `WITH [NO] DATA` after CREATE TABLE AS, which the parser does not know: without data, the query gives no rows.
