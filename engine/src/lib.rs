@@ -15,6 +15,7 @@ Rooms, top to bottom; arrows point down only:
     wal           the write-ahead log: framed, checksummed, group-committed, replayed
     manifest      which runs make up which tree: an append-only log of edits
     run           one immutable file: tiles of vectors, fences or model, slice statistics, footer
+    lease         keeps the files that reader processes need from the writer
     model         finds a key's slice: plain fences, or a learned function proved at build
     encoding      a column's values of one slice as bytes, and back, by position
     cache         one byte budget for encoded bytes of runs
@@ -23,7 +24,6 @@ Rooms, top to bottom; arrows point down only:
     column        columns of values in Arrow form, appended to value by value or in bulk
     bytes         the small things formats are made of: bounded input, varints
     types, error  what all of the above speak of
-    lease         what keeps files for reader processes
     io            the only door to files, clocks, randomness, locks and threads
 ```
 */
