@@ -70,7 +70,7 @@ pub fn log_segment(bytes: &[u8]) {
 /// A commit as a log record, and the rows in it.
 pub fn log_record(bytes: &[u8]) {
     if let Ok(record) = txn::record::decode(bytes) {
-        for operation in record.operations {
+        for operation in record.operations.flatten() {
             if let txn::record::What::Row(change) = operation.what {
                 key(change.key);
                 row(change.row);

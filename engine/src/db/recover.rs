@@ -143,7 +143,11 @@ impl Replay {
         let record = record::decode(bytes)?;
         self.gap |= record.seq > self.last_seq.saturating_add(1);
         self.last_seq = self.last_seq.max(record.seq);
-        for operation in record.operations.into_iter().filter(|operation| wanted(operation.storage)) {
+        for operation in record.operations {
+            let operation = operation?;
+            if !wanted(operation.storage) {
+                continue;
+            }
             let tail = self.tails.entry(operation.storage).or_default();
             let begins = record.seq > tail.last_commit;
             tail.last_commit = tail.last_commit.max(record.seq);

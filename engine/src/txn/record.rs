@@ -108,10 +108,19 @@ pub(crate) struct RowChange<'a> {
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
     pub(crate) seq: Seq,
-    pub(crate) operations: Vec<Operation<'a>>,
+    pub(crate) operations: Operations<'a>,
 }
 
-/// Reads a record.
+/// The operations of a record, read one by one: a record may be long, and its operations take more memory than its bytes.
+#[derive(Debug)]
+pub(crate) struct Operations<'a> {
+    input: Input<'a>,
+    version: u8,
+    /// How many there still must be, in versions that say so.
+    left: Option<u32>,
+}
+
+/// Reads a record's head. Its operations are read as they are taken, each of which may be an error.
 ///
 /// # Errors
 /// `NewerFormat` for another version; `Corruption` where the bytes are no record.
@@ -123,38 +132,61 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record<'_>> {
     }
     let seq = input.u64()?;
     let _unix_micros = input.i64()?;
-    let operations = match version {
-        VERSION => operations(&mut input)?,
-        _ => fixed_operations(&mut input, version)?,
-    };
-    input.end()?;
-    Ok(Record { seq, operations })
+    let left = if version == VERSION { None } else { Some(input.u32()?) };
+    Ok(Record { seq, operations: Operations { input, version, left } })
 }
 
-fn operations<'a>(input: &mut Input<'a>) -> Result<Vec<Operation<'a>>> {
-    let mut operations = Vec::new();
-    while input.left() > 0 {
-        let kind = input.byte()?;
-        let storage = StorageId(input.varint()?);
-        operations.push(operation(storage, kind, input.counted()?, input.counted()?, true)?);
-    }
-    Ok(operations)
-}
+impl<'a> Iterator for Operations<'a> {
+    type Item = Result<Operation<'a>>;
 
-/// Those of versions 1 and 2.
-fn fixed_operations<'a>(input: &mut Input<'a>, version: u8) -> Result<Vec<Operation<'a>>> {
-    let count = input.u32()?;
-    let mut operations = Vec::new();
-    for _ in 0..count {
-        let storage = StorageId(input.u64()?);
-        let kind = input.byte()?;
-        let mut counted = || {
-            let len = input.u32()?;
-            input.take(usize::try_from(len).unwrap_or(usize::MAX))
+    fn next(&mut self) -> Option<Result<Operation<'a>>> {
+        let is_over = self.left.map_or(self.input.left() == 0, |left| left == 0);
+        if is_over {
+            return self.end().err().map(Err);
+        }
+        let next = match &mut self.left {
+            None => self.take(),
+            Some(left) => {
+                *left -= 1;
+                self.take_fixed()
+            }
         };
-        operations.push(operation(storage, kind, counted()?, counted()?, version == VERSION_FIXED)?);
+        if next.is_err() {
+            self.stop();
+        }
+        Some(next)
     }
-    Ok(operations)
+}
+
+impl<'a> Operations<'a> {
+    fn take(&mut self) -> Result<Operation<'a>> {
+        let kind = self.input.byte()?;
+        let storage = StorageId(self.input.varint()?);
+        operation(storage, kind, self.input.counted()?, self.input.counted()?, true)
+    }
+
+    /// As versions 1 and 2 have them.
+    fn take_fixed(&mut self) -> Result<Operation<'a>> {
+        let storage = StorageId(self.input.u64()?);
+        let kind = self.input.byte()?;
+        let mut counted = || {
+            let len = self.input.u32()?;
+            self.input.take(usize::try_from(len).unwrap_or(usize::MAX))
+        };
+        operation(storage, kind, counted()?, counted()?, self.version == VERSION_FIXED)
+    }
+
+    /// Nothing may follow the last one.
+    fn end(&mut self) -> Result<()> {
+        let ended = self.input.clone().end();
+        self.stop();
+        ended
+    }
+
+    /// Gives no more.
+    fn stop(&mut self) {
+        (self.input, self.left) = (Input::new(&[], WHAT), None);
+    }
 }
 
 fn operation<'a>(
@@ -185,6 +217,12 @@ mod tests {
         builder
     }
 
+    /// Number and operations, or the first error.
+    fn read(bytes: &[u8]) -> Result<(Seq, Vec<Operation<'_>>)> {
+        let record = decode(bytes)?;
+        Ok((record.seq, record.operations.collect::<Result<_>>()?))
+    }
+
     fn range() -> KeyRange {
         KeyRange { start: Bound::Excluded((&b"a"[..]).into()), end: Bound::Unbounded }
     }
@@ -193,13 +231,13 @@ mod tests {
     fn what_is_written_is_read() {
         let mut builder = sample();
         builder.push_range(StorageId(5), &range());
-        let record = decode(builder.seal(42, -5)).unwrap();
-        assert_eq!(record.seq, 42);
+        let (seq, operations) = read(builder.seal(42, -5)).unwrap();
+        assert_eq!(seq, 42);
         let put = What::Row(RowChange { kind: Kind::Put, key: b"key", row: b"row" });
         let gone = What::Row(RowChange { kind: Kind::Tombstone, key: b"gone", row: b"" });
         let expected = [(100, put), (u64::MAX, gone), (5, What::Erase(range()))]
             .map(|(storage, what)| Operation { storage: StorageId(storage), what });
-        assert_eq!(record.operations, expected);
+        assert_eq!(operations, expected);
     }
 
     /// As releases wrote it that had fixed-width fields.
@@ -223,25 +261,24 @@ mod tests {
     fn earlier_versions_are_read() {
         let rows: [(u64, u8, &[u8], &[u8]); 2] = [(100, PUT, b"key", b"row"), (u64::MAX, TOMBSTONE, b"gone", b"")];
         let mut new = sample();
-        let new = decode(new.seal(42, -5)).unwrap();
+        let new = read(new.seal(42, -5)).unwrap();
         for version in [VERSION_FIXED_ROWS, VERSION_FIXED] {
             let bytes = fixed(version, &rows);
-            let old = decode(&bytes).unwrap();
-            assert_eq!((old.seq, &old.operations), (42, &new.operations));
+            assert_eq!(read(&bytes).unwrap(), new);
             for len in 0..bytes.len() {
-                assert!(decode(&bytes[..len]).is_err(), "version {version} cut at {len}");
+                assert!(read(&bytes[..len]).is_err(), "version {version} cut at {len}");
             }
         }
         // A record of rows only has no deleted range, whatever a damaged byte says; and what is newer is refused.
         let (start, end) = (encode_bound(&range().start), encode_bound(&range().end));
         let erased: [(u64, u8, &[u8], &[u8]); 1] = [(5, ERASE, &start, &end)];
-        assert_eq!(decode(&fixed(VERSION_FIXED, &erased)).unwrap().operations[0].what, What::Erase(range()));
-        assert_eq!(decode(&fixed(VERSION_FIXED_ROWS, &erased)).unwrap_err().kind(), ErrorKind::Corruption);
-        assert_eq!(decode(&fixed(4, &erased)).unwrap_err().kind(), ErrorKind::NewerFormat);
+        assert_eq!(read(&fixed(VERSION_FIXED, &erased)).unwrap().1[0].what, What::Erase(range()));
+        assert_eq!(read(&fixed(VERSION_FIXED_ROWS, &erased)).unwrap_err().kind(), ErrorKind::Corruption);
+        assert_eq!(read(&fixed(4, &erased)).unwrap_err().kind(), ErrorKind::NewerFormat);
         // A count is not believed.
         let mut huge = fixed(VERSION_FIXED, &rows);
         huge[17..21].fill(0xff);
-        assert!(decode(&huge).is_err());
+        assert!(read(&huge).is_err());
     }
 
     #[test]
@@ -254,12 +291,12 @@ mod tests {
         };
         // An operation more or less is a record too; the log knows where one ends.
         for len in (0..whole.len()).filter(|len| ![HEAD_BYTES, first].contains(len)) {
-            assert!(decode(&whole[..len]).is_err(), "cut at {len}");
+            assert!(read(&whole[..len]).is_err(), "cut at {len}");
         }
         let longer = [whole.as_slice(), &[0]].concat();
-        assert_eq!(decode(&longer).unwrap_err().kind(), ErrorKind::Corruption);
+        assert_eq!(read(&longer).unwrap_err().kind(), ErrorKind::Corruption);
         let mut unknown = whole;
         unknown[HEAD_BYTES] = 3;
-        assert_eq!(decode(&unknown).unwrap_err().kind(), ErrorKind::Corruption);
+        assert_eq!(read(&unknown).unwrap_err().kind(), ErrorKind::Corruption);
     }
 }

@@ -182,7 +182,8 @@ impl Rows {
 
     fn check(&self, bytes: &[u8]) -> Result<()> {
         let record = record::decode(bytes)?;
-        for operation in &record.operations {
+        for operation in record.operations {
+            let operation = operation?;
             // Others are of tables that were dropped later, or the system's, which the catalog was read from.
             if let Some((table, keys)) = self.tables.get(&operation.storage)
                 && let What::Row(change) = &operation.what
