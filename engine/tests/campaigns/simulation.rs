@@ -532,7 +532,8 @@ fn live(
     }
     for _ in 0..shared.plan.readers {
         let (db, shared, seed) = (db.clone(), Arc::clone(shared), random.next_u64());
-        let body = move || look(&db, &shared, seed, rounds / 2);
+        // Reading everything costs much more than a commit.
+        let body = move || look(&db, &shared, seed, rounds / 6);
         threads.push(thread::spawn("reader", body).map_err(|error| error.to_string())?);
     }
     for thread in threads {
