@@ -33,6 +33,7 @@ impl<'a> Input<'a> {
     }
 
     /// The next `count` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let (head, rest) = self.rest.split_at_checked(count).ok_or_else(|| self.ends_early(count))?;
         self.rest = rest;
@@ -40,6 +41,7 @@ impl<'a> Input<'a> {
     }
 
     /// The next byte.
+    #[inline]
     pub(crate) fn byte(&mut self) -> Result<u8> {
         let (head, rest) = self.rest.split_first().ok_or_else(|| self.ends_early(1))?;
         self.rest = rest;
@@ -70,6 +72,7 @@ impl<'a> Input<'a> {
     }
 
     /// The next varint.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
@@ -118,9 +121,37 @@ impl<'a> Input<'a> {
         self.take(count)
     }
 
+    /// The next u32, a count or a place.
+    pub(crate) fn size(&mut self) -> Result<usize> {
+        let raw = self.u32()?;
+        usize::try_from(raw).map_err(|_| self.too_many(raw.into(), usize::MAX, "entries"))
+    }
+
+    /// A u32 length and as many bytes, at most `max`.
+    pub(crate) fn prefixed(&mut self, max: usize) -> Result<&'a [u8]> {
+        let len = self.size()?;
+        match len <= max {
+            true => self.take(len),
+            false => Err(self.too_many(len as u64, max, "bytes")),
+        }
+    }
+
+    /// The next `count` items of `N` bytes each. Nothing is allocated for items that are not there.
+    pub(crate) fn list<const N: usize, T>(&mut self, count: usize, read: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
+        let bytes = self.take(count.checked_mul(N).ok_or_else(|| self.ends_early(usize::MAX))?)?;
+        let (items, _) = bytes.as_chunks::<N>();
+        Ok(items.iter().map(|item| read(*item)).collect())
+    }
+
     /// Bytes left.
+    #[inline]
     pub(crate) fn left(&self) -> usize {
         self.rest.len()
+    }
+
+    /// The next byte, which stays.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
     }
 
     /// What is left.
@@ -154,6 +185,12 @@ pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
 /// Appends a varint length and the bytes.
 pub(crate) fn put_counted(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a u32 length and the bytes, which are shorter than 4 GiB by the limits of what they are.
+pub(crate) fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(bytes);
 }
 
@@ -207,6 +244,12 @@ mod tests {
         assert_eq!(input(&[1, 7]).counted().unwrap(), [7]);
         assert!(input(&[1, 7]).counted_up_to(0).is_err());
         assert!(input(&[1, 2, 3]).u32().unwrap_err().to_string().contains("a test ends early: 4 bytes wanted, 3 left"));
+        assert!(
+            input(&[1, 0, 0, 0, 7]).prefixed(0).unwrap_err().to_string().contains("claims 1 bytes where at most 0")
+        );
+        assert_eq!(input(&[1, 0, 0, 0, 7]).prefixed(1).unwrap(), [7]);
+        assert!(input(&[7; 4]).list(usize::MAX, u32::from_le_bytes).is_err());
+        assert_eq!(input(&[7, 0, 8, 0]).list(2, u16::from_le_bytes).unwrap(), [7, 8]);
         assert!(input(&[1]).end().is_err());
         assert_eq!(input(&[1]).left(), 1);
     }

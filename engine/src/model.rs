@@ -51,13 +51,14 @@ mod wire;
 
 pub use build::IndexBuilder;
 
+use crate::bytes::Input;
 use crate::error::{Error, ErrorKind, Result};
 use eytzinger::{BATCH, Eytzinger};
 use front::FrontCoded;
 use head::{HeadMap, reach_wide};
 use line::Lines;
 use std::fmt;
-use wire::{Reader, cut_short, damaged};
+use wire::{WHAT, cut_short, damaged};
 
 /// The number under which this form is named in each index.
 pub const INDEX_VERSION: u8 = 1;
@@ -223,7 +224,7 @@ impl Header {
         bytes
     }
 
-    fn open(reader: &mut Reader<'_>) -> Result<(IndexKind, IndexChoice, Reason, usize)> {
+    fn open(reader: &mut Input<'_>) -> Result<(IndexKind, IndexChoice, Reason, usize)> {
         fn at<T: Copy>(place: u8, list: &[T]) -> Result<T> {
             list.get(usize::from(place)).copied().ok_or_else(|| damaged("an unknown kind, choice or reason"))
         }
@@ -233,7 +234,7 @@ impl Header {
             let kind = if version > INDEX_VERSION { ErrorKind::NewerFormat } else { ErrorKind::Corruption };
             return Err(Error::new(kind, message));
         }
-        Ok((at(kind, &KINDS)?, at(choice, &CHOICES)?, at(reason, &REASONS)?, reader.count()?))
+        Ok((at(kind, &KINDS)?, at(choice, &CHOICES)?, at(reason, &REASONS)?, reader.size()?))
     }
 }
 
@@ -251,15 +252,15 @@ impl SliceIndex {
     }
 
     fn open_unsealed(bytes: &[u8], total: usize) -> Result<SliceIndex> {
-        let mut reader = Reader(bytes);
+        let mut reader = Input::new(bytes, WHAT);
         let (kind, choice, reason, slices) = Header::open(&mut reader)?;
-        let body = match (kind, reader.0.first()) {
+        let body = match (kind, reader.peek()) {
             (IndexKind::Model, _) => {
                 let map = HeadMap::open(&mut reader)?;
                 Body::Model(map, Lines::open(&mut reader, slices)?)
             }
-            (IndexKind::Eytzinger, Some(&WIDE)) => {
-                reader.u8()?;
+            (IndexKind::Eytzinger, Some(WIDE)) => {
+                reader.byte()?;
                 Body::Wide(Eytzinger::new(&ascending(reader.list(slices, u128::from_le_bytes)?)?))
             }
             (IndexKind::Eytzinger, _) => {
@@ -267,7 +268,7 @@ impl SliceIndex {
                 Body::Heads(map, Eytzinger::new(&ascending(reader.list(slices, u64::from_le_bytes)?)?))
             }
             (IndexKind::Separators, _) => {
-                let tag = reader.u8()?;
+                let tag = reader.byte()?;
                 let separators = FrontCoded::open(&mut reader)?;
                 if tag != BYTES || separators.len() != slices {
                     return Err(damaged("separators for another number of slices"));
@@ -275,7 +276,7 @@ impl SliceIndex {
                 Body::Separators(separators)
             }
         };
-        if !reader.0.is_empty() {
+        if reader.left() > 0 {
             return Err(damaged("it has bytes too many"));
         }
         let stats = IndexStats {

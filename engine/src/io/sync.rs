@@ -229,8 +229,8 @@ impl<T> fmt::Debug for RwLock<T> {
 
 /// Lets threads that hold a [`Mutex`] wait until another says that its value changed.
 ///
-/// To notify when nobody waits is nearly free: the standard library's makes a system call of it. So whoever notifies must have
-/// changed the value under the lock: then those who found it unchanged are counted before.
+/// To notify when nobody waits is nearly free: the standard library's makes a system call of it. Who changes the value under the
+/// lock and notifies then misses nobody: those who found it unchanged were counted before they let the lock go.
 #[derive(Default)]
 pub struct Condvar {
     inner: std::sync::Condvar,

@@ -3,10 +3,11 @@ Edits as bytes: fields one after the other, each a tag byte and what [`super`] d
 */
 
 use super::state::{Edit, ErasedRange, LoadRecord, RunEntry};
+use crate::bytes::{Input, put_prefixed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{BOUND_BYTES_MAX, decode_range, encode_bound};
 use crate::limits::KEY_BYTES_MAX;
-use crate::run::meta::{Fields, RunMeta, put_bytes};
+use crate::run::meta::RunMeta;
 use crate::types::{RunId, StorageId};
 
 const ADD_RUN: u8 = 1;
@@ -78,13 +79,13 @@ impl Edit {
 
     /// Reads what [`Edit::encode`] wrote. Errors: `Corruption`; `NewerFormat` from a run's description.
     pub fn decode(bytes: &[u8]) -> Result<Edit> {
-        let mut fields = Fields::new(bytes);
+        let mut fields = Input::new(bytes, "an edit of the manifest");
         let mut edit = Edit::default();
-        while !fields.is_empty() {
-            match fields.u8()? {
+        while fields.left() > 0 {
+            match fields.byte()? {
                 ADD_RUN => edit.add_runs.push(take_run(&mut fields)?),
                 REMOVE_RUN => edit.remove_runs.push(RunId(fields.u64()?)),
-                MOVE_RUN => edit.move_runs.push((RunId(fields.u64()?), fields.u8()?)),
+                MOVE_RUN => edit.move_runs.push((RunId(fields.u64()?), fields.byte()?)),
                 DROP_STORAGE => edit.drop_storages.push(StorageId(fields.u64()?)),
                 NEXT_RUN_ID => edit.next_run_id = Some(fields.u64()?),
                 LAST_SEQ => edit.last_seq = Some(fields.u64()?),
@@ -116,30 +117,30 @@ fn put_run(out: &mut Vec<u8>, storage: StorageId, entry: &RunEntry) {
     out.extend(entry.fixed_seq.into_iter().flat_map(u64::to_le_bytes));
     let mut meta = Vec::new();
     entry.meta.encode(&mut meta);
-    put_bytes(out, &meta);
+    put_prefixed(out, &meta);
 }
 
-fn take_run(fields: &mut Fields<'_>) -> Result<(StorageId, RunEntry)> {
+fn take_run(fields: &mut Input<'_>) -> Result<(StorageId, RunEntry)> {
     let storage = StorageId(fields.u64()?);
-    let level = fields.u8()?;
-    let fixed_seq = match fields.u8()? {
+    let level = fields.byte()?;
+    let fixed_seq = match fields.byte()? {
         0 => None,
         1 => Some(fields.u64()?),
         _ => return Err(Error::corruption("a run neither has a fixed sequence number nor has none")),
     };
-    let meta = RunMeta::decode(fields.bytes(RUN_META_BYTES_MAX)?)?;
+    let meta = RunMeta::decode(fields.prefixed(RUN_META_BYTES_MAX)?)?;
     Ok((storage, RunEntry { level, meta, fixed_seq }))
 }
 
 fn put_erased(out: &mut Vec<u8>, tag: u8, storage: StorageId, erased: &ErasedRange) {
     put_numbers(out, tag, &[storage.0, erased.seq]);
-    put_bytes(out, &encode_bound(&erased.range.start));
-    put_bytes(out, &encode_bound(&erased.range.end));
+    put_prefixed(out, &encode_bound(&erased.range.start));
+    put_prefixed(out, &encode_bound(&erased.range.end));
 }
 
-fn take_erased(fields: &mut Fields<'_>) -> Result<(StorageId, ErasedRange)> {
+fn take_erased(fields: &mut Input<'_>) -> Result<(StorageId, ErasedRange)> {
     let (storage, seq) = (StorageId(fields.u64()?), fields.u64()?);
-    let range = decode_range(fields.bytes(BOUND_BYTES_MAX)?, fields.bytes(BOUND_BYTES_MAX)?)?;
+    let range = decode_range(fields.prefixed(BOUND_BYTES_MAX)?, fields.prefixed(BOUND_BYTES_MAX)?)?;
     Ok((storage, ErasedRange { seq, range }))
 }
 
@@ -151,14 +152,14 @@ fn put_load(out: &mut Vec<u8>, storage: StorageId, load: &LoadRecord) -> Result<
             let sentence = format!("a load's source and options have at most {LOAD_TEXT_BYTES_MAX} bytes each");
             return Err(Error::new(ErrorKind::LimitExceeded, sentence));
         }
-        put_bytes(out, text.as_bytes());
+        put_prefixed(out, text.as_bytes());
     }
     out.extend_from_slice(&load.rows.to_le_bytes());
     out.extend_from_slice(&load.unix_micros.to_le_bytes());
     Ok(())
 }
 
-fn take_load(fields: &mut Fields<'_>) -> Result<(StorageId, LoadRecord)> {
+fn take_load(fields: &mut Input<'_>) -> Result<(StorageId, LoadRecord)> {
     let storage = StorageId(fields.u64()?);
     let content_hash = fields.array()?;
     let source = take_text(fields)?;
@@ -166,7 +167,7 @@ fn take_load(fields: &mut Fields<'_>) -> Result<(StorageId, LoadRecord)> {
     Ok((storage, LoadRecord { content_hash, source, options, rows: fields.u64()?, unix_micros: fields.i64()? }))
 }
 
-fn take_text(fields: &mut Fields<'_>) -> Result<String> {
-    let bytes = fields.bytes(LOAD_TEXT_BYTES_MAX)?;
+fn take_text(fields: &mut Input<'_>) -> Result<String> {
+    let bytes = fields.prefixed(LOAD_TEXT_BYTES_MAX)?;
     String::from_utf8(bytes.to_vec()).map_err(|_| Error::corruption("a load's text is not UTF-8"))
 }

@@ -8,8 +8,9 @@ code. A model that names one wrong slice is not written; fences take its place. 
 use super::front::{FrontWriter, shared};
 use super::head::{HeadMap, wide};
 use super::line::Fit;
-use super::wire::Reader;
+use super::wire::WHAT;
 use super::{BYTES, Header, IndexChoice, IndexKind, IndexStats, Reason, SliceIndex, WIDE};
+use crate::bytes::Input;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{EncodedKeys, KeyShape};
 
@@ -93,7 +94,7 @@ impl IndexBuilder {
             Err(reason) => return Ok(Err(reason)),
         };
         let Some(map_bytes) = map else { return Ok(Err(Reason::KeyHasNoHead)) };
-        let map = HeadMap::open(&mut Reader(map_bytes))?;
+        let map = HeadMap::open(&mut Input::new(map_bytes, WHAT))?;
         let reach = |keys: &EncodedKeys| -> Vec<u64> { keys.iter().map(|key| map.reach(key).unwrap_or(0)).collect() };
         let fit = best_fit(&reach(&self.firsts), &reach(&self.lasts));
         if self.choice == IndexChoice::Auto {
@@ -114,7 +115,7 @@ impl IndexBuilder {
 
     /// Fences: numbers where the keys have a short exact one, else separators.
     fn fences(&self, map: Option<&[u8]>, reason: Reason) -> Result<Vec<u8>> {
-        let opened = map.map(|bytes| HeadMap::open(&mut Reader(bytes))).transpose()?;
+        let opened = map.map(|bytes| HeadMap::open(&mut Input::new(bytes, WHAT))).transpose()?;
         let is_wide = self.shape == KeyShape::Series { prefix_fixed_width: Some(8) }
             && self.firsts.iter().all(|key| key.len() == 16);
         let numbers = opened.as_ref().filter(|map| map.is_arithmetic() || map.prefixes() <= self.slices() / 4);

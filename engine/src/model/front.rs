@@ -15,8 +15,8 @@ comparisons without looking at a byte.
 */
 
 use super::eytzinger::Eytzinger;
-use super::wire::{Reader, cut_short, damaged, head, take_varint};
-use crate::bytes::put_varint;
+use super::wire::{cut_short, damaged, head, take_varint};
+use crate::bytes::{Input, put_varint};
 use crate::error::{Error, ErrorKind, Result};
 use std::cmp::Ordering;
 
@@ -96,9 +96,9 @@ pub(super) fn shared(a: &[u8], b: &[u8]) -> usize {
 
 impl FrontCoded {
     /// Reads a set, and checks all of it: lengths, order, sharing.
-    pub(super) fn open(reader: &mut Reader<'_>) -> Result<FrontCoded> {
-        let count = reader.count()?;
-        let data_len = reader.count()?;
+    pub(super) fn open(reader: &mut Input<'_>) -> Result<FrontCoded> {
+        let count = reader.size()?;
+        let data_len = reader.size()?;
         let blocks: Vec<u32> = reader.list(count.div_ceil(BLOCK), u32::from_le_bytes)?;
         let data = reader.take(data_len)?.to_vec();
         let (mut first, mut last) = (Vec::new(), Vec::new());
@@ -248,7 +248,7 @@ mod tests {
     fn set_of(strings: &[Vec<u8>]) -> FrontCoded {
         let mut writer = FrontWriter::default();
         strings.iter().for_each(|string| writer.push(string).unwrap());
-        FrontCoded::open(&mut Reader(&writer.finish().unwrap())).unwrap()
+        FrontCoded::open(&mut Input::new(&writer.finish().unwrap(), "separators")).unwrap()
     }
 
     fn random_string(rng: &mut Rng, common: &[u8]) -> Vec<u8> {

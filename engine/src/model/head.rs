@@ -37,7 +37,8 @@ the last, and costs nothing.
 */
 
 use super::front::{FrontCoded, FrontWriter};
-use super::wire::{Reader, damaged, head};
+use super::wire::{damaged, head};
+use crate::bytes::Input;
 use crate::error::Result;
 use crate::key::{EncodedKeys, KeyShape};
 
@@ -129,8 +130,8 @@ impl HeadMap {
 
     /// Reads a map and checks what `reach` relies on: a tag, then for series `first time u64 | span u64` and the
     /// directory: `first prefix u64 | prefixes u64` when dense, else the front-coded prefixes.
-    pub(super) fn open(reader: &mut Reader<'_>) -> Result<HeadMap> {
-        let tag = reader.u8()?;
+    pub(super) fn open(reader: &mut Input<'_>) -> Result<HeadMap> {
+        let tag = reader.byte()?;
         if tag == INT {
             return Ok(HeadMap::Int);
         }

@@ -35,7 +35,8 @@ measured data (FITing-tree, SIGMOD 2019; `pgm` spends five times as long on the 
 
 use super::eytzinger::{BATCH, Eytzinger};
 use super::prefetch::prefetch;
-use super::wire::{Reader, damaged};
+use super::wire::damaged;
+use crate::bytes::Input;
 use crate::error::Result;
 
 /// Marks a slice whose head is kept whole.
@@ -321,12 +322,12 @@ impl Fit {
 
 impl Lines {
     /// Reads what [`Fit::write`] wrote for so many slices.
-    pub(super) fn open(reader: &mut Reader<'_>, slices: usize) -> Result<Lines> {
-        let epsilon = usize::from(reader.u8()?);
+    pub(super) fn open(reader: &mut Input<'_>, slices: usize) -> Result<Lines> {
+        let epsilon = usize::from(reader.byte()?);
         if !epsilon.is_power_of_two() || epsilon > EPSILON_MAX {
             return Err(damaged("an epsilon that cannot be"));
         }
-        let (segments, exceptions) = (reader.count()?, reader.count()?);
+        let (segments, exceptions) = (reader.size()?, reader.size()?);
         let origins = reader.list(segments, u64::from_le_bytes)?;
         let slopes = reader.list(segments, |word| Slope(u64::from_le_bytes(word)))?;
         let mut starts = reader.list(segments, u32::from_le_bytes)?;

@@ -1,52 +1,18 @@
 /*!
-Little-endian numbers in and out of bytes. Reading bounds every length by what is there before it allocates.
+What is particular to the bytes of an index: its errors, its short varints, and keys' heads as numbers.
 */
 
-use crate::error::{Error, Result};
+use crate::error::Error;
+
+/// What errors call the bytes of an index.
+pub(super) const WHAT: &str = "a slice index";
 
 pub(super) fn cut_short() -> Error {
-    Error::corruption("a slice index is cut short")
+    damaged("it is cut short")
 }
 
 pub(super) fn damaged(what: &str) -> Error {
-    Error::corruption(format!("a slice index is damaged: {what}"))
-}
-
-/// Bytes still to be read.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(len).ok_or_else(cut_short)?;
-        self.0 = rest;
-        Ok(head)
-    }
-
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or_else(cut_short)?;
-        self.0 = rest;
-        Ok(*head)
-    }
-
-    /// `count` items of `N` bytes each.
-    pub(super) fn list<const N: usize, T>(&mut self, count: usize, read: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
-        let bytes = self.take(count.checked_mul(N).ok_or_else(cut_short)?)?;
-        let (items, _) = bytes.as_chunks::<N>();
-        Ok(items.iter().map(|item| read(*item)).collect())
-    }
-
-    pub(super) fn u8(&mut self) -> Result<u8> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Result<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    /// A u32 used as a count or a place.
-    pub(super) fn count(&mut self) -> Result<usize> {
-        usize::try_from(self.array().map(u32::from_le_bytes)?).map_err(|_| cut_short())
-    }
+    Error::corruption(format!("{WHAT} is damaged: {what}"))
 }
 
 /// A LEB128 number of at most 32 bits off the front of `bytes`; `None` where there is none.

@@ -3,6 +3,7 @@ Rows read back from bytes: checked when opened, then looked into without a copy.
 */
 
 use super::*;
+use crate::bytes::Input;
 use crate::column::ColumnSink;
 
 /// An encoded row, checked from end to end.
@@ -31,8 +32,8 @@ impl<'a> RowReader<'a> {
             let kind = if *version > ROW_VERSION { ErrorKind::NewerFormat } else { ErrorKind::Corruption };
             return Err(Error::new(kind, format!("a row of version {version}; this release reads {ROW_VERSION}")));
         }
-        let (mut rest, mut last) = (cells, None);
-        while !rest.is_empty() {
+        let (mut rest, mut last) = (input(cells), None);
+        while rest.left() > 0 {
             let cell = Cell::take(&mut rest)?;
             if last.replace(cell.id).is_some_and(|last| last >= cell.id) {
                 return Err(Error::corruption(format!("column id {} does not ascend in a row", cell.id.0)));
@@ -49,8 +50,8 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// `Corruption` when the stored value is not one of type `ty`.
     pub fn value(&self, id: ColumnId, ty: ColumnType) -> Result<Value> {
-        let mut rest = self.cells;
-        while !rest.is_empty() {
+        let mut rest = input(self.cells);
+        while rest.left() > 0 {
             let cell = Cell::take(&mut rest)?;
             if cell.id >= id {
                 return if cell.id == id { cell.value(ty) } else { Ok(Value::Null) };
@@ -67,7 +68,7 @@ impl<'a> RowReader<'a> {
         if columns.len() != sinks.len() {
             return Err(Error::invalid(format!("{} sinks for {} columns", sinks.len(), columns.len())));
         }
-        let mut walk = Walk { all: self.cells, rest: self.cells, cell: None, passed: None };
+        let mut walk = Walk { all: self.cells, rest: input(self.cells), cell: None, passed: None };
         for ((id, ty), sink) in columns.iter().zip(sinks) {
             match walk.seek(*id)? {
                 Some(cell) => sink.append(&cell.value(*ty)?)?,
@@ -81,7 +82,7 @@ impl<'a> RowReader<'a> {
 /// A walk over the cells that starts again only when asked for a column that it has passed.
 struct Walk<'a> {
     all: &'a [u8],
-    rest: &'a [u8],
+    rest: Input<'a>,
     cell: Option<Cell<'a>>,
     passed: Option<ColumnId>,
 }
@@ -89,10 +90,10 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn seek(&mut self, id: ColumnId) -> Result<Option<Cell<'a>>> {
         if self.passed.is_some_and(|passed| passed > id) {
-            (self.rest, self.cell) = (self.all, None);
+            (self.rest, self.cell) = (input(self.all), None);
         }
         self.passed = Some(id);
-        while self.cell.is_none_or(|cell| cell.id < id) && !self.rest.is_empty() {
+        while self.cell.is_none_or(|cell| cell.id < id) && self.rest.left() > 0 {
             self.cell = Some(Cell::take(&mut self.rest)?);
         }
         Ok(self.cell.filter(|cell| cell.id == id))
@@ -100,23 +101,22 @@ impl<'a> Walk<'a> {
 }
 
 impl<'a> Cell<'a> {
-    fn take(rest: &mut &'a [u8]) -> Result<Cell<'a>> {
-        let id = u32::try_from(take_varint(rest)?).map_err(|_| Error::corruption("a row's column id is too large"))?;
-        let [class] = *take(rest, 1)? else { return Err(cut_short()) };
+    fn take(rest: &mut Input<'a>) -> Result<Cell<'a>> {
+        let (id, class) = (rest.varint32()?, rest.byte()?);
         let len = match class {
             FALSE | TRUE => 0,
             INT => {
-                let mut after = *rest;
-                take_varint(&mut after)?;
-                rest.len() - after.len()
+                let mut after = rest.clone();
+                after.varint()?;
+                rest.left() - after.left()
             }
             F32 => 4,
             F64 => 8,
             DEC | IVL | UUID => 16,
-            TEXT | BYTES => usize::try_from(take_varint(rest)?).map_err(|_| cut_short())?,
+            TEXT | BYTES => rest.count(rest.left(), "bytes")?,
             other => return Err(Error::corruption(format!("a row has a value of class {other}"))),
         };
-        Ok(Cell { id: ColumnId(id), class, payload: take(rest, len)? })
+        Ok(Cell { id: ColumnId(id), class, payload: rest.take(len)? })
     }
 
     fn value(self, ty: ColumnType) -> Result<Value> {
@@ -128,8 +128,7 @@ impl<'a> Cell<'a> {
             (FALSE, ColumnType::Boolean) => Value::Boolean(false),
             (TRUE, ColumnType::Boolean) => Value::Boolean(true),
             (INT, _) => {
-                let zigzag = take_varint(&mut { self.payload })?;
-                let value = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
+                let value = input(self.payload).signed()?;
                 match int_fits(ty, value) {
                     true => Value::Int(value),
                     false => return Err(wrong()),
@@ -149,44 +148,16 @@ impl<'a> Cell<'a> {
     }
 
     fn array<const N: usize>(&self) -> Result<[u8; N]> {
-        self.payload.try_into().map_err(|_| cut_short())
+        input(self.payload).array()
     }
 
     fn interval(&self) -> Result<IntervalMonthDayNano> {
-        let mut rest = self.payload;
-        let months = i32::from_le_bytes(take_array(&mut rest)?);
-        let days = i32::from_le_bytes(take_array(&mut rest)?);
-        Ok(IntervalMonthDayNano::new(months, days, i64::from_le_bytes(take_array(&mut rest)?)))
+        let mut rest = input(self.payload);
+        let (months, days) = (i32::from_le_bytes(rest.array()?), i32::from_le_bytes(rest.array()?));
+        Ok(IntervalMonthDayNano::new(months, days, rest.i64()?))
     }
 }
 
-fn cut_short() -> Error {
-    Error::corruption("a row is cut short")
-}
-
-fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8]> {
-    let (head, tail) = rest.split_at_checked(len).ok_or_else(cut_short)?;
-    *rest = tail;
-    Ok(head)
-}
-
-fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
-    take(rest, N)?.try_into().map_err(|_| cut_short())
-}
-
-fn take_varint(rest: &mut &[u8]) -> Result<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, tail) = rest.split_first().ok_or_else(cut_short)?;
-        *rest = tail;
-        let bits = u64::from(byte & 0x7F);
-        if shift == 63 && bits > 1 {
-            break;
-        }
-        value |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(Error::corruption("a row has a number of more than 64 bits"))
+fn input(bytes: &[u8]) -> Input<'_> {
+    Input::new(bytes, "a row")
 }

@@ -14,6 +14,7 @@ A later version appends fields; lengths are stated around it, so an old reader s
 */
 
 use super::Layout;
+use crate::bytes::{Input, put_prefixed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::KEY_BYTES_MAX;
 use crate::types::{RunId, Seq};
@@ -67,8 +68,8 @@ impl RunMeta {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.push(self.layout.code());
-        put_bytes(out, &self.min_key);
-        put_bytes(out, &self.max_key);
+        put_prefixed(out, &self.min_key);
+        put_prefixed(out, &self.max_key);
     }
 
     /// Reads what [`RunMeta::encode`] wrote; all of `bytes`.
@@ -76,8 +77,8 @@ impl RunMeta {
     /// # Errors
     /// `NewerFormat` for a later version, `Corruption` for anything that can't have been written.
     pub fn decode(bytes: &[u8]) -> Result<RunMeta> {
-        let mut fields = Fields::new(bytes);
-        let version = fields.u8()?;
+        let mut fields = Input::new(bytes, "a run's description");
+        let version = fields.byte()?;
         if version > VERSION {
             let sentence = format!("a run's description has version {version}; open the database with a newer release");
             return Err(Error::new(ErrorKind::NewerFormat, sentence));
@@ -95,9 +96,9 @@ impl RunMeta {
             footer_bytes: fields.u64()?,
             min_seq: fields.u64()?,
             max_seq: fields.u64()?,
-            layout: Layout::of_code(fields.u8()?.into())?,
-            min_key: fields.bytes(KEY_BYTES_MAX)?.to_vec(),
-            max_key: fields.bytes(KEY_BYTES_MAX)?.to_vec(),
+            layout: Layout::of_code(fields.byte()?.into())?,
+            min_key: fields.prefixed(KEY_BYTES_MAX)?.to_vec(),
+            max_key: fields.prefixed(KEY_BYTES_MAX)?.to_vec(),
         };
         fields.end()?;
         let plausible = meta.tombstones <= meta.rows && meta.min_seq <= meta.max_seq && meta.min_key <= meta.max_key;
@@ -106,73 +107,6 @@ impl RunMeta {
         }
         Ok(meta)
     }
-}
-
-/// Appends a length (u32) and `bytes`, which are shorter than 4 GiB by the limits of what they are.
-pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
-/// Takes fields off the front of bytes that may hold anything. An error is `Corruption`.
-#[derive(Debug)]
-pub(crate) struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Fields { rest: bytes }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (field, rest) = self.rest.split_first_chunk::<N>().ok_or_else(cut_short)?;
-        self.rest = rest;
-        Ok(*field)
-    }
-
-    pub(crate) fn u8(&mut self) -> Result<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    pub(crate) fn u32(&mut self) -> Result<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64(&mut self) -> Result<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    pub(crate) fn i64(&mut self) -> Result<i64> {
-        self.array().map(i64::from_le_bytes)
-    }
-
-    /// A length and as many bytes, at most `max`.
-    pub(crate) fn bytes(&mut self, max: usize) -> Result<&'a [u8]> {
-        let len = usize::try_from(self.u32()?).unwrap_or(usize::MAX);
-        if len > max {
-            return Err(Error::corruption(format!("a field says it has {len} bytes; at most {max} there can be")));
-        }
-        let (field, rest) = self.rest.split_at_checked(len).ok_or_else(cut_short)?;
-        self.rest = rest;
-        Ok(field)
-    }
-
-    /// That nothing is left.
-    pub(crate) fn end(&self) -> Result<()> {
-        if self.rest.is_empty() {
-            return Ok(());
-        }
-        Err(Error::corruption(format!("{} bytes follow where nothing should", self.rest.len())))
-    }
-}
-
-fn cut_short() -> Error {
-    Error::corruption("a field is cut short")
 }
 
 #[cfg(test)]
