@@ -10,6 +10,7 @@ A database's background threads flush memtables, merge runs and look after the l
 mod check;
 mod identity;
 mod open;
+mod options;
 mod recover;
 mod stats;
 mod worker;
@@ -21,13 +22,13 @@ pub use crate::txn::{Expectation, Ingest, IngestReport, OnConflict, Snapshot, Tr
 pub use crate::wal::SyncMode;
 pub use check::{CheckReport, Note, Problem, check_directory, check_directory_until};
 pub use identity::FORMAT_VERSION;
+pub use options::Options;
 pub use stats::{DbStats, RunStats, TableStats};
 
 use crate::error::{Error, Result};
 use crate::io::sync::Mutex;
-use crate::io::{self, IoRef, Lock};
+use crate::io::{self, Lock};
 use crate::memory::Memory;
-use crate::model::IndexChoice;
 use crate::txn::store::Store;
 use crate::types::{StorageId, TableDef, TableId};
 use std::path::{Path, PathBuf};
@@ -40,76 +41,6 @@ pub(crate) use identity::fuzz as fuzz_identity;
 
 /// Where a database without a directory lies in its own file system.
 const MEMORY_DIR: &str = "/omendb";
-
-/// How to open a database.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The directory; `None` for a database in memory.
-    pub dir: Option<PathBuf>,
-    /// Make the database if the directory is absent or empty.
-    pub create: bool,
-    /// Open for reading only, beside a writer, at the state as at open.
-    pub read_only: bool,
-    /// When a commit is acknowledged.
-    pub sync: SyncMode,
-    /// Bytes of one memtable before it is flushed.
-    pub memtable_bytes: usize,
-    /// Bytes of the cache at most; it has what others leave of `memory_bytes`.
-    pub cache_bytes: usize,
-    /// Bytes that the database may take in all, at least 16 MiB: cache, memtables, loads, merges, and what statements reserve
-    /// through [`Db::memory`]. A quarter of the machine's by default.
-    pub memory_bytes: usize,
-    /// Bytes of one segment of the log.
-    pub log_segment_bytes: u64,
-    /// Bytes of a run at which the next one is begun. A merge takes about as much at a time.
-    pub run_bytes: u64,
-    /// Bytes of edits that gather in a manifest file before the next one is begun, unless the state is larger.
-    pub manifest_bytes: u64,
-    /// Which index runs get.
-    pub index: IndexChoice,
-    /// Threads that a load may use.
-    pub threads: usize,
-    /// Whether threads of the engine's own flush, merge and look after the log. Without them that is done by
-    /// [`Db::flush`] and [`Db::compact`] only: for tests that must run on one thread.
-    pub background: bool,
-    /// Files, clocks and randomness; `None` for those of the system ([`io::platform`]), or of memory where there is no
-    /// directory.
-    pub io: Option<IoRef>,
-}
-
-impl Options {
-    /// A database in memory.
-    pub fn memory() -> Self {
-        let memory_bytes = default_memory_bytes();
-        Options {
-            dir: None,
-            create: true,
-            read_only: false,
-            sync: SyncMode::Always,
-            memtable_bytes: 64 << 20,
-            cache_bytes: memory_bytes / 2,
-            memory_bytes,
-            log_segment_bytes: 64 << 20,
-            run_bytes: 256 << 20,
-            manifest_bytes: crate::manifest::EDITS_BYTES_MIN,
-            index: IndexChoice::Auto,
-            threads: io::thread::parallelism(),
-            background: true,
-            io: None,
-        }
-    }
-
-    /// A database in `dir`, made if it is not there.
-    pub fn dir(dir: impl Into<PathBuf>) -> Self {
-        Options { dir: Some(dir.into()), ..Options::memory() }
-    }
-}
-
-/// A quarter of what the machine has, or lets this process have.
-fn default_memory_bytes() -> usize {
-    let quarter = io::machine_memory_bytes().and_then(|bytes| usize::try_from(bytes / 4).ok());
-    quarter.unwrap_or(1 << 30).max(256 << 20)
-}
 
 /// An open database. Cheap to clone; the last clone closes it.
 #[derive(Debug, Clone)]
@@ -148,8 +79,10 @@ impl Db {
     /// Opens (or makes) a database.
     ///
     /// # Errors
-    /// `NotADatabase`, `NewerFormat`, `Locked` (names the process id), `Io`, `Corruption`.
+    /// `InvalidArgument` for options out of their bounds; `NotADatabase`, `NewerFormat`, `Locked` (names the process id),
+    /// `Io`, `Corruption`.
     pub fn open(options: Options) -> Result<Db> {
+        options.check()?;
         let io = io::steady(&match &options.io {
             Some(io) => Arc::clone(io),
             None if options.dir.is_some() => io::platform()?,

@@ -42,9 +42,6 @@ pub(super) const LOCK_FILE: &str = "LOCK";
 /// Bytes of rows that are sorted at once: more would make runs longer, and nothing faster.
 const STAGE_BYTES_MAX: usize = 512 << 20;
 
-/// Bytes that an engine works with at least.
-const MEMORY_BYTES_MIN: usize = 16 << 20;
-
 /// How often a reader begins again because a writer changed the database meanwhile.
 const READ_ATTEMPTS_MAX: usize = 20;
 
@@ -85,12 +82,11 @@ fn look(io: &IoRef, dir: &Path) -> Result<Found> {
 }
 
 fn memory(options: &Options) -> Arc<Memory> {
-    Memory::new(options.memory_bytes.max(MEMORY_BYTES_MIN), options.cache_bytes)
+    Memory::new(options.memory_bytes, options.cache_bytes)
 }
 
 fn limits(options: &Options) -> Limits {
-    let memory = options.memory_bytes.max(MEMORY_BYTES_MIN);
-    let memtable_bytes = options.memtable_bytes.max(1 << 10);
+    let (memory, memtable_bytes) = (options.memory_bytes, options.memtable_bytes);
     let log_bytes = u64::try_from(memtable_bytes).unwrap_or(u64::MAX).saturating_mul(4).max(options.log_segment_bytes);
     Limits {
         memtable_bytes,
@@ -99,7 +95,7 @@ fn limits(options: &Options) -> Limits {
         log_segment_bytes: options.log_segment_bytes,
         buffer_bytes: memtable_bytes.min(memory / 16),
         stage_bytes: (memory / 5 * 2).min(STAGE_BYTES_MAX),
-        threads: options.threads.max(1),
+        threads: options.threads,
     }
 }
 
