@@ -1,0 +1,386 @@
+/*!
+`compare`: two results, measure by measure.
+
+What is compared are medians of samples: of the operations a second in each interval of the run, and of each operation's percentiles in
+each interval. The ratio comes with an interval of confidence ([`crate::bootstrap`]). Many measures are looked at at once, so each is
+held to a confidence such that *all* of them together are wrong in one of twenty comparisons of equal programs (Bonferroni); a
+difference smaller than the threshold is none, however sure it is.
+
+A percentile is judged only where an interval has a few operations beyond it. Others are shown.
+*/
+
+use crate::args::CompareArgs;
+use crate::bootstrap::{Ratio, SAMPLES_MIN, median_of, ratio};
+use crate::failure::Failure;
+use crate::latency::{Quantiles, show};
+use crate::result::{OperationSample, RunResult, Sample};
+use crate::run::print;
+use crate::table;
+use omendb_cli::report::say;
+use omendb_cli::{Colour, Exit};
+use omendb_engine::io::random::Random;
+use serde_json::json;
+use std::path::Path;
+
+/// How often one of all measures may be found different though nothing differs.
+const DOUBT: f64 = 0.05;
+
+/// Operations of an interval that lie beyond a percentile at least.
+const BEYOND_MIN: f64 = 5.0;
+
+/// A percentile's name, its place, and where a sample has it.
+type Percentile = (&'static str, f64, fn(&Quantiles) -> u64);
+
+/// The percentiles that are compared.
+const PERCENTILES: [Percentile; 4] =
+    [("p50", 0.5, |q| q.p50), ("p90", 0.9, |q| q.p90), ("p99", 0.99, |q| q.p99), ("p99.9", 0.999, |q| q.p999)];
+
+/// What is compared.
+struct Measure {
+    name: String,
+    unit: Unit,
+    /// Samples of each run.
+    a: Vec<Vec<f64>>,
+    b: Vec<Vec<f64>>,
+    /// Whether there is enough of it in each interval.
+    is_judged: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Unit {
+    /// Operations a second: more is better.
+    Rate,
+    /// Nanoseconds: less is better.
+    Nanos,
+}
+
+/// What is said of a measure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Verdict {
+    /// The interval spans 1, or the difference is below the threshold.
+    Same,
+    Better,
+    Worse,
+    /// Too few samples, or too few operations in each.
+    TooFew,
+}
+
+/// Compares what the arguments name.
+pub(crate) fn compare(args: &CompareArgs, colour: Colour) -> Result<Exit, Failure> {
+    if !args.files.len().is_multiple_of(2) {
+        return Err(Failure::Usage(
+            "results come in pairs: A.json B.json, and perhaps more runs of each: A2.json B2.json".into(),
+        ));
+    }
+    let mut a = Vec::new();
+    let mut b = Vec::new();
+    for pair in args.files.chunks(2) {
+        for (side, path) in [&mut a, &mut b].into_iter().zip(pair) {
+            side.push(valid(path)?);
+        }
+    }
+    notes(&a, &b).iter().for_each(|note| say(&format!("{} {note}", colour.note("note:"))));
+    let measures = measures(&a, &b)?;
+    let rows = judged(&measures, args);
+    match args.json {
+        true => print(&json_text(&rows))?,
+        false => print(&text(&rows, colour))?,
+    }
+    if rows.iter().all(|(_, _, verdict)| *verdict == Verdict::TooFew) {
+        let message = format!("nothing can be told: a run needs {SAMPLES_MIN} intervals at least. Run longer.");
+        return Err(Failure::File(message));
+    }
+    let is_worse = rows.iter().any(|(_, _, verdict)| *verdict == Verdict::Worse);
+    Ok(if is_worse { Exit::Regression } else { Exit::Done })
+}
+
+/// A result that is a measurement.
+fn valid(path: &Path) -> Result<RunResult, Failure> {
+    let result = RunResult::read(path)?;
+    if let Some(why) = &result.failure {
+        return Err(Failure::file("compare", path, format!("the run has failed: {why}")));
+    }
+    if result.samples.is_empty() {
+        return Err(Failure::file(
+            "compare",
+            path,
+            "it has no samples over time; only workloads run by clients are compared",
+        ));
+    }
+    Ok(result)
+}
+
+/// What a reader should know of how the runs differ.
+fn notes(a: &[RunResult], b: &[RunResult]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let all = || a.iter().chain(b);
+    let differ = |what: &str, of: &dyn Fn(&RunResult) -> String| {
+        let mut seen: Vec<String> = Vec::new();
+        all().map(of).for_each(|value| {
+            if !seen.contains(&value) {
+                seen.push(value)
+            }
+        });
+        (seen.len() > 1).then(|| format!("{what} differ: {}", seen.join(" | ")))
+    };
+    let settings = |result: &RunResult| serde_json::to_string(&result.settings).unwrap_or_default();
+    notes.extend(differ("the settings", &settings));
+    notes.extend(differ("the workload's parameters", &|r| serde_json::to_string(&r.parameters).unwrap_or_default()));
+    notes.extend(differ("the machines", &|r| {
+        let e = &r.environment;
+        format!("{}, {} cores, {}, {}", e.cpu, e.cores, e.kernel, e.filesystem)
+    }));
+    if all().any(|result| result.environment.build == "debug") {
+        notes.push("a program was built without optimisation; its figures say little".into());
+    }
+    if a.len() == 1 {
+        notes.push(
+            "one run of each: what differs between runs of one program is not in the intervals; more runs, alternating, are \
+             compared with `compare A.json B.json A2.json B2.json …`"
+                .into(),
+        );
+    }
+    notes
+}
+
+fn measures(a: &[RunResult], b: &[RunResult]) -> Result<Vec<Measure>, Failure> {
+    let names = |result: &RunResult| result.operations.iter().map(|o| o.name.clone()).collect::<Vec<_>>();
+    let (Some(first), Some(_)) = (a.first(), b.first()) else {
+        return Err(Failure::Usage("there is nothing to compare".into()));
+    };
+    if let Some(other) = a.iter().chain(b).find(|r| r.workload != first.workload || names(r) != names(first)) {
+        let message =
+            format!("runs of different workloads, {} and {}, are not compared", first.workload, other.workload);
+        return Err(Failure::File(message));
+    }
+    let is_rated = a.iter().chain(b).all(|result| result.settings.rate.is_some());
+    let mut measures = vec![Measure {
+        name: "operations/s".into(),
+        unit: Unit::Rate,
+        a: a.iter().map(throughput).collect(),
+        b: b.iter().map(throughput).collect(),
+        is_judged: true,
+    }];
+    for (place, name) in names(first).iter().enumerate() {
+        for (percentile, quantile, of) in PERCENTILES {
+            let beyond = |results: &[RunResult]| results.iter().all(|result| is_enough(result, place, quantile));
+            let is_judged = beyond(a) && beyond(b);
+            let mut add = |name: String, times: fn(&OperationSample) -> Option<&Quantiles>| {
+                let samples =
+                    |results: &[RunResult]| results.iter().map(|r| percentiles(r, place, times, of)).collect();
+                measures.push(Measure { name, unit: Unit::Nanos, a: samples(a), b: samples(b), is_judged });
+            };
+            add(format!("{name} {percentile}"), |sample| Some(&sample.service));
+            if is_rated {
+                add(format!("{name} {percentile} from when due"), |sample| sample.response.as_ref());
+            }
+        }
+    }
+    measures.retain(|measure| median_of(&measure.a).is_some() && median_of(&measure.b).is_some());
+    Ok(measures)
+}
+
+/// Intervals of about the usual length; a last one may be a rest.
+fn whole(result: &RunResult) -> impl Iterator<Item = &Sample> {
+    let least = result.settings.interval_seconds / 2.0;
+    result.samples.iter().filter(move |sample| sample.seconds > least.max(1e-9))
+}
+
+fn throughput(result: &RunResult) -> Vec<f64> {
+    let count = |sample: &Sample| sample.operations.iter().map(|operation| operation.count).sum::<u64>();
+    whole(result).map(|sample| count(sample) as f64 / sample.seconds).collect()
+}
+
+/// The samples of one operation that have any.
+fn of_operation(result: &RunResult, place: usize) -> impl Iterator<Item = &OperationSample> {
+    whole(result).filter_map(move |sample| sample.operations.get(place)).filter(|operation| operation.count > 0)
+}
+
+fn percentiles(
+    result: &RunResult,
+    place: usize,
+    times: fn(&OperationSample) -> Option<&Quantiles>,
+    of: fn(&Quantiles) -> u64,
+) -> Vec<f64> {
+    of_operation(result, place).filter_map(times).map(|quantiles| of(quantiles) as f64).collect()
+}
+
+/// Whether the usual interval has some operations beyond a percentile.
+fn is_enough(result: &RunResult, place: usize, quantile: f64) -> bool {
+    let counts = of_operation(result, place).map(|operation| operation.count as f64).collect();
+    median_of(&[counts]).is_some_and(|count| count * (1.0 - quantile) >= BEYOND_MIN)
+}
+
+/// Each measure with its ratio, as far as there is one, and what to say of it.
+fn judged<'m>(measures: &'m [Measure], args: &CompareArgs) -> Vec<(&'m Measure, Option<Ratio>, Verdict)> {
+    let count = measures.iter().filter(|measure| measure.is_judged).count();
+    let doubt = DOUBT / count.max(1) as f64;
+    let judge = |measure: &'m Measure| {
+        let judged =
+            measure.is_judged.then(|| ratio(&measure.a, &measure.b, doubt, &mut Random::new(args.seed))).flatten();
+        let verdict = judged.map_or(Verdict::TooFew, |ratio| verdict(ratio, measure.unit, args.threshold / 100.0));
+        (measure, judged, verdict)
+    };
+    measures.iter().map(judge).collect()
+}
+
+fn verdict(ratio: Ratio, unit: Unit, threshold: f64) -> Verdict {
+    let is_sure = ratio.low > 1.0 || ratio.high < 1.0;
+    if !is_sure || (ratio.ratio - 1.0).abs() < threshold {
+        return Verdict::Same;
+    }
+    match (ratio.ratio > 1.0) == (unit == Unit::Rate) {
+        true => Verdict::Better,
+        false => Verdict::Worse,
+    }
+}
+
+impl Verdict {
+    fn words(self) -> &'static str {
+        match self {
+            Verdict::Same => "no difference",
+            Verdict::Better => "better",
+            Verdict::Worse => "worse",
+            Verdict::TooFew => "too few to tell",
+        }
+    }
+}
+
+type Judged<'m> = (&'m Measure, Option<Ratio>, Verdict);
+
+fn text(rows: &[Judged<'_>], colour: Colour) -> String {
+    let figure = |measure: &Measure, runs: &[Vec<f64>]| match (measure.unit, median_of(runs)) {
+        (_, None) => "—".to_owned(),
+        (Unit::Rate, Some(x)) => format!("{x:.0}"),
+        (Unit::Nanos, Some(x)) => show(nanos(x)),
+    };
+    let row = |(measure, ratio, verdict): &Judged<'_>| {
+        let shown = match ratio {
+            Some(ratio) => vec![format!("{:.3}", ratio.ratio), format!("{:.3}–{:.3}", ratio.low, ratio.high)],
+            None => match median_of(&measure.b).zip(median_of(&measure.a)) {
+                Some((b, a)) if a > 0.0 => vec![format!("{:.3}", b / a), "—".into()],
+                _ => vec!["—".into(), "—".into()],
+            },
+        };
+        let mut cells = vec![measure.name.clone(), figure(measure, &measure.a), figure(measure, &measure.b)];
+        cells.extend(shown);
+        cells.push(verdict.words().into());
+        cells
+    };
+    let header = ["median of the intervals'", "A", "B", "B/A", "confidence", "verdict"];
+    let table = table::render(&header, &rows.iter().map(row).collect::<Vec<_>>());
+    let named = |wanted: Verdict| {
+        let names: Vec<&str> = rows
+            .iter()
+            .filter(|(_, _, verdict)| *verdict == wanted)
+            .map(|(measure, _, _)| measure.name.as_str())
+            .collect();
+        names.join(", ")
+    };
+    let end = match (named(Verdict::Worse), named(Verdict::Better)) {
+        (worse, _) if !worse.is_empty() => colour.error(&format!("regression: {worse}")),
+        (_, better) if !better.is_empty() => format!("better: {better}"),
+        _ => "no difference".to_owned(),
+    };
+    format!("{table}\n{end}\n")
+}
+
+/// A median of whole numbers of nanoseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
+fn nanos(x: f64) -> u64 {
+    x as u64
+}
+
+fn json_text(rows: &[Judged<'_>]) -> String {
+    let row = |(measure, ratio, verdict): &Judged<'_>| {
+        json!({
+            "measure": measure.name,
+            "unit": if measure.unit == Unit::Rate { "1/s" } else { "ns" },
+            "a": median_of(&measure.a),
+            "b": median_of(&measure.b),
+            "ratio": ratio.map(|ratio| ratio.ratio),
+            "low": ratio.map(|ratio| ratio.low),
+            "high": ratio.map(|ratio| ratio.high),
+            "verdict": verdict.words(),
+        })
+    };
+    let rows: Vec<serde_json::Value> = rows.iter().map(row).collect();
+    format!("{}\n", json!({ "schema": "omendb-bench-comparison/1", "measures": rows }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::{Operation, RunSettings, SCHEMA};
+
+    /// A run of `seconds` with one operation `get` whose times are `factor` times those of factor 1, but for noise.
+    fn run(factor: f64, noise_seed: u64, seconds: u64, per_second: u64) -> RunResult {
+        let mut random = Random::new(noise_seed);
+        let mut noisy = |x: f64| nanos(x * factor * (1.0 + 0.03 * (random.below(2001) as f64 / 1000.0 - 1.0)));
+        let mut sample = |at: u64| {
+            let service =
+                Quantiles { p50: noisy(2000.0), p90: noisy(3000.0), p99: noisy(9000.0), p999: noisy(50_000.0), max: 1 };
+            let count = nanos(per_second as f64 * 2000.0 / noisy(2000.0) as f64);
+            let operations = vec![OperationSample { count, rows: count, service, response: None }];
+            Sample { at_seconds: at as f64, seconds: 1.0, operations, engine: None }
+        };
+        RunResult {
+            schema: SCHEMA.into(),
+            workload: "metrics".into(),
+            settings: RunSettings { interval_seconds: 1.0, ..RunSettings::default() },
+            operations: vec![Operation { name: "get".into(), ..Operation::default() }],
+            samples: (0..seconds).map(&mut sample).collect(),
+            ..RunResult::default()
+        }
+    }
+
+    fn verdicts(a: RunResult, b: RunResult) -> Vec<(String, Verdict)> {
+        let args = CompareArgs { files: Vec::new(), seed: 1, threshold: 2.0, json: false };
+        let measures = measures(&[a], &[b]).unwrap();
+        judged(&measures, &args).into_iter().map(|(measure, _, verdict)| (measure.name.clone(), verdict)).collect()
+    }
+
+    fn of(verdicts: &[(String, Verdict)], name: &str) -> Verdict {
+        verdicts.iter().find(|(measure, _)| measure == name).unwrap().1
+    }
+
+    #[test]
+    fn a_result_does_not_differ_from_itself_nor_from_its_like() {
+        let same = verdicts(run(1.0, 1, 30, 100_000), run(1.0, 1, 30, 100_000));
+        assert_eq!(same.len(), 5);
+        assert!(same.iter().all(|(_, verdict)| *verdict == Verdict::Same), "{same:?}");
+        for seed in 2..12 {
+            let like = verdicts(run(1.0, 1, 30, 100_000), run(1.0, seed, 30, 100_000));
+            assert!(like.iter().all(|(_, verdict)| *verdict == Verdict::Same), "seed {seed}: {like:?}");
+        }
+    }
+
+    #[test]
+    fn five_in_a_hundred_slower_is_worse_and_as_much_faster_is_better() {
+        let slower = verdicts(run(1.0, 1, 30, 100_000), run(1.05, 2, 30, 100_000));
+        assert!(slower.iter().all(|(_, verdict)| *verdict == Verdict::Worse), "{slower:?}");
+        let faster = verdicts(run(1.05, 1, 30, 100_000), run(1.0, 2, 30, 100_000));
+        assert!(faster.iter().all(|(_, verdict)| *verdict == Verdict::Better), "{faster:?}");
+    }
+
+    #[test]
+    fn what_is_below_the_threshold_is_no_difference_however_sure() {
+        let verdicts = verdicts(run(1.0, 1, 600, 100_000), run(1.012, 2, 600, 100_000));
+        assert!(verdicts.iter().all(|(_, verdict)| *verdict == Verdict::Same), "{verdicts:?}");
+    }
+
+    #[test]
+    fn percentiles_that_few_operations_lie_beyond_are_not_judged() {
+        let verdicts = verdicts(run(1.0, 1, 30, 1_000), run(2.0, 2, 30, 2_000));
+        assert_eq!(of(&verdicts, "get p99"), Verdict::Worse);
+        assert_eq!(of(&verdicts, "get p99.9"), Verdict::TooFew);
+        let short = super::tests::verdicts(run(1.0, 1, 5, 100_000), run(2.0, 2, 5, 100_000));
+        assert!(short.iter().all(|(_, verdict)| *verdict == Verdict::TooFew), "{short:?}");
+    }
+
+    #[test]
+    fn runs_of_different_workloads_are_not_compared() {
+        let other = RunResult { workload: "durable-commit".into(), ..run(1.0, 1, 30, 1000) };
+        assert!(measures(&[run(1.0, 1, 30, 1000)], &[other]).is_err());
+    }
+}

@@ -1,0 +1,125 @@
+/*!
+What clients have done, by operation.
+
+Each client writes into a place of its own, whose lock nobody else wants but once an interval; so recording costs an operation
+some tens of nanoseconds, none of it within the time that is taken.
+*/
+
+use crate::latency::Latencies;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What was done of one operation.
+#[derive(Debug, Clone)]
+pub(crate) struct Tally {
+    /// From its begin to its end.
+    pub(crate) service: Latencies,
+    /// From when it should have begun to its end; nothing in a closed loop, where that is the same.
+    pub(crate) response: Latencies,
+    /// Rows that were read or written.
+    pub(crate) rows: u64,
+    /// How often it was begun anew because another transaction had been faster.
+    pub(crate) retries: u64,
+    /// How often it ended with an error.
+    pub(crate) errors: u64,
+}
+
+impl Tally {
+    fn new() -> Tally {
+        Tally { service: Latencies::new(), response: Latencies::new(), rows: 0, retries: 0, errors: 0 }
+    }
+
+    /// How often it was done.
+    pub(crate) fn count(&self) -> u64 {
+        self.service.len()
+    }
+
+    /// Adds what another one has.
+    pub(crate) fn add(&mut self, other: &Tally) {
+        self.service.add(&other.service);
+        self.response.add(&other.response);
+        self.rows += other.rows;
+        self.retries += other.retries;
+        self.errors += other.errors;
+    }
+
+    fn clear(&mut self) {
+        self.service.clear();
+        self.response.clear();
+        (self.rows, self.retries, self.errors) = (0, 0, 0);
+    }
+}
+
+/// One operation that was done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    /// From its begin to its end.
+    pub(crate) service: Duration,
+    /// From when it should have begun to its end, where that is another time.
+    pub(crate) response: Option<Duration>,
+    /// Rows that it read or wrote.
+    pub(crate) rows: u64,
+    /// How often it was begun anew.
+    pub(crate) retries: u64,
+}
+
+/// A place for each client.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    operations: usize,
+    clients: Vec<Mutex<Vec<Tally>>>,
+}
+
+impl Recorder {
+    /// For so many clients and operations.
+    pub(crate) fn new(clients: usize, operations: usize) -> Recorder {
+        let client = || Mutex::new(tallies(operations));
+        Recorder { operations, clients: std::iter::repeat_with(client).take(clients).collect() }
+    }
+
+    /// Counts an operation of a client.
+    pub(crate) fn done(&self, client: usize, operation: usize, done: Done) {
+        self.change(client, operation, |tally| {
+            tally.service.record(done.service);
+            if let Some(response) = done.response {
+                tally.response.record(response);
+            }
+            tally.rows += done.rows;
+            tally.retries += done.retries;
+        });
+    }
+
+    /// Counts an error of a client. It has no time: it would make the others look better or worse than they are.
+    pub(crate) fn error(&self, client: usize, operation: usize) {
+        self.change(client, operation, |tally| tally.errors += 1);
+    }
+
+    fn change(&self, client: usize, operation: usize, change: impl FnOnce(&mut Tally)) {
+        if let Some(place) = self.clients.get(client)
+            && let Some(tally) = held(place).get_mut(operation)
+        {
+            change(tally);
+        }
+    }
+
+    /// What all clients have done since this was last asked, by operation.
+    pub(crate) fn take(&self) -> Vec<Tally> {
+        let mut all = tallies(self.operations);
+        for place in &self.clients {
+            for (sum, tally) in all.iter_mut().zip(held(place).iter_mut()) {
+                sum.add(tally);
+                tally.clear();
+            }
+        }
+        all
+    }
+}
+
+/// Nothing yet, for so many operations.
+pub(crate) fn tallies(operations: usize) -> Vec<Tally> {
+    std::iter::repeat_with(Tally::new).take(operations).collect()
+}
+
+fn held(place: &Mutex<Vec<Tally>>) -> MutexGuard<'_, Vec<Tally>> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
