@@ -24,7 +24,7 @@ reader knows what it needs.
 ```
 
 If the writer's look misses the lease, the lease was taken after the look, and so after the state without the file was published:
-that state, or a later one, is what the reader finds. A writer therefore looks anew for every file it removes ([`Leases::remove`]).
+that state, or a later one, is what the reader finds. A writer therefore looks anew for every file it removes ([`Leases::remove`]) or uses again ([`Leases::free`]).
 
 A lease that is not locked is what a dead reader has left. The writer removes it, *holding its lock*: a reader that has just
 made the file and not yet locked it fails to lock it, or finds that it has no name any more, and makes another.
@@ -211,20 +211,27 @@ impl Leases {
     /// # Errors
     /// Of the first file that could not be removed; those behind it stay.
     pub(crate) fn remove(&self, files: impl IntoIterator<Item = (Numbered, PathBuf)>) -> Result<bool> {
+        let free = self.free(files);
+        free.iter().try_for_each(|path| self.io.remove_file(path))?;
+        Ok(!free.is_empty())
+    }
+
+    /// Of files as [`Leases::remove`] takes them those that no lease keeps, which their owner may remove or make another use of, now
+    /// or later: whoever takes a lease from now on finds a state without them. The others go once no lease keeps them any more.
+    pub(crate) fn free(&self, files: impl IntoIterator<Item = (Numbered, PathBuf)>) -> Vec<PathBuf> {
         let mut waiting = self.waiting.lock();
         let live = self.live();
         let is_kept = |file: Numbered| live.iter().any(|bounds| bounds.keeps(file));
         self.remove_waiting(&mut waiting, is_kept);
-        let mut some = false;
+        let mut free = Vec::new();
         for (file, path) in files {
             if is_kept(file) {
                 waiting.insert(path, file);
             } else {
-                self.io.remove_file(&path)?;
-                some = true;
+                free.push(path);
             }
         }
-        Ok(some)
+        free
     }
 
     /// Removes what no lease keeps any more.

@@ -43,6 +43,8 @@ mod listed {
         SegmentBegunUnsynced,
         /// The directory is not synced for a new segment.
         SkipSegmentDirSync,
+        /// A released segment gets its new number with its old header.
+        ReusedHeaderKept,
         /// A frame's checksum is not looked at.
         DropLogChecksum,
         /// Replay ends with the first segment.
@@ -116,6 +118,7 @@ mod listed {
             Mutant::WatermarkTooHigh,
             Mutant::SegmentBegunUnsynced,
             Mutant::SkipSegmentDirSync,
+            Mutant::ReusedHeaderKept,
             Mutant::DropLogChecksum,
             Mutant::ReplayStopsEarly,
             Mutant::WatermarkIgnored,

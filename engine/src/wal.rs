@@ -21,7 +21,7 @@ All numbers are little-endian. A segment file is a header block and frames, each
      0  u32  CRC32C of all that follows              0  u32  CRC32C of all that follows, filling included
      4  [4]  "OMWS"                                  4  [4]  "OMWF"
      8  u32  format version                          8 [16]  database id
-    12  u32  flags: 1 = fresh                       24  u64  epoch of the segment
+    12  u32  flags: 1 = fresh, 2 = reused           24  u64  epoch of the segment
     16 [16]  database id                            32  u64  offset of this frame in the file
     32  u64  segment number                         40  u64  stream position of the payload
     40  u64  epoch, random                          48  u64  watermark: the stream was durable up to here
@@ -30,7 +30,9 @@ All numbers are little-endian. A segment file is a header block and frames, each
                                                     64       payload: bytes of the stream
 ```
 
-So a frame that is stale, misplaced, of another file or of another database never passes. A frame without payload only
+So a frame that is stale, misplaced, of another file or of another database never passes. That matters daily: a released segment's
+file becomes a later segment, with another number and epoch, and what it held stands behind the new frames until these reach it
+(`segment` says how). "Reused" says so, for whoever wants to tell such bytes from a write that was cut short. A frame without payload only
 carries a watermark; one is written by a clean close and after 100 ms of rest.
 
 # What it promises
@@ -41,7 +43,7 @@ carries a watermark; one is written by a clean close and after 100 ms of rest.
 - *A failed write or sync poisons the log*: what the device holds is unknown then, and a second sync that succeeds would
   prove nothing. Everything not yet durable stays so, further records are refused with `Poisoned`; reopening decides.
 - *A full disk does not.* Space is there, zeroed and synced, before a record is accepted, so `DiskFull` comes from
-  [`Wal::append`], with nothing half-written, and goes away when there is room.
+  [`Wal::append`], with nothing half-written, and goes away when there is room. Spare segments are used, or given up, before that.
 - *Recovery tells a torn tail from damage.* At the first frame that does not hold, a later valid frame whose watermark
   lies beyond it, or a later segment, proves that it was durable: an error with file and offset, and nothing is cut. Else
   the stream ends there. So does a position that the owner knows to have been durable, and asks for at the open. The one
@@ -54,10 +56,11 @@ carries a watermark; one is written by a clean close and after 100 ms of rest.
   anything relies on them.
 
 A segment is synced completely before the next one is begun, so each header proves all before it. Segments double in
-size from 1 MiB to the configured size: small databases stay small and open fast.
+size from 1 MiB to the configured size: small databases stay small and open fast. With commits of a few rows that are synced one by one
+a log is mostly [air](Wal::airy_before), since a frame is a block at least; then they stay small, too ([`SEGMENT_BYTES_AIRY`]).
 
 Positions below the one that was [released](Wal::release_before) may be missing. The last segment always stays, because
-it knows the position.
+it knows the position. Of the others [`SPARES_MAX`] are kept to be used again; they go with a close, and with the next open.
 */
 
 mod frame;
@@ -77,8 +80,8 @@ use crate::io::{File, IoRef, OpenMode};
 use crate::lease::{Leases, Numbered};
 use frame::{BLOCK, FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use record::length;
-use recovery::{Found, Outcome};
-use segment::Ready;
+use recovery::{Found, Kept, Outcome};
+use segment::{Ready, Spare};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,6 +102,15 @@ pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Bytes of the first segment after an open.
 const SEGMENT_BYTES_FIRST: u64 = 1024 * 1024;
+
+/// Bytes of a segment at most while the log is mostly air.
+const SEGMENT_BYTES_AIRY: u64 = 16 * 1024 * 1024;
+
+/// Released segments that are kept to be used again: what one flush releases of a log that is in a steady state.
+const SPARES_MAX: usize = 2;
+
+/// A spare is used where it has at least this part of the bytes that a new segment would have. Smaller ones go.
+const SPARE_PART_MIN: u64 = 4;
 
 /// Bytes of records that wait to be written; who comes then has to write first. Bounds memory when the disk is slow.
 const PENDING_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -219,8 +231,10 @@ struct State {
     preparing: bool,
     next_number: u64,
     next_bytes: u64,
-    /// Segments that the stream lies in, oldest first: file and start.
-    segments: VecDeque<(PathBuf, Lsn)>,
+    /// Segments that the stream lies in, oldest first.
+    segments: VecDeque<Segment>,
+    /// Released segments to be used again, [`SPARES_MAX`] at most.
+    spares: Vec<Spare>,
     /// Why the log takes no more records.
     poison: Option<String>,
     closed: bool,
@@ -228,6 +242,23 @@ struct State {
     last_sync_nanos: u64,
     /// Since when, at the earliest, there are records that are not durable, if there are any.
     behind_since_nanos: u64,
+}
+
+/// A segment that the stream lies in.
+#[derive(Debug)]
+struct Segment {
+    path: PathBuf,
+    start: Lsn,
+    /// Bytes of the file.
+    bytes: u64,
+    /// Bytes of these that its header and frames take.
+    used: u64,
+}
+
+impl From<Kept> for Segment {
+    fn from(kept: Kept) -> Segment {
+        Segment { path: kept.path, start: kept.start, bytes: kept.bytes, used: kept.bytes }
+    }
 }
 
 impl State {
@@ -247,6 +278,29 @@ impl State {
         if !mutant!(LogPoisonForgotten) {
             self.poison.get_or_insert_with(|| error.to_string());
         }
+    }
+
+    /// Takes released segments as spares, and gives those that are too many: the smallest.
+    fn keep_spares(&mut self, more: impl Iterator<Item = Spare>) -> Vec<Spare> {
+        if self.closed {
+            return more.collect();
+        }
+        self.spares.extend(more);
+        self.spares.sort_by_key(|spare| std::cmp::Reverse(spare.bytes));
+        self.spares.split_off(SPARES_MAX.min(self.spares.len()))
+    }
+
+    /// The largest spare, if it serves in place of a new segment of `wanted` bytes, of which `least` are necessary.
+    fn take_spare(&mut self, wanted: u64, least: u64) -> Option<Spare> {
+        let serves = |spare: &Spare| spare.bytes >= least.max(wanted / SPARE_PART_MIN);
+        self.spares.first().is_some_and(serves).then(|| self.spares.remove(0))
+    }
+
+    /// Whether the files of the log are mostly air.
+    fn is_airy(&self) -> bool {
+        let used = self.segments.iter().map(|segment| segment.used).sum::<u64>();
+        let stream = self.segments.front().map_or(0, |first| self.appended.saturating_sub(first.start));
+        used / 2 > stream
     }
 
     /// Whether there is space for `more` bytes of the stream behind those that are pending, which go in one piece.
@@ -288,7 +342,8 @@ impl Wal {
             preparing: false,
             next_number: outcome.next_number,
             next_bytes: SEGMENT_BYTES_FIRST.min(options.segment_bytes),
-            segments: outcome.kept.into(),
+            segments: outcome.kept.into_iter().map(Segment::from).collect(),
+            spares: Vec::new(),
             poison: None,
             closed: false,
             last_append_nanos: now,
@@ -387,19 +442,54 @@ impl Wal {
         Ok(self.seal(self.state.lock())?.durable)
     }
 
-    /// Removes the segments that lie before `lsn` completely, except for the last one, and those that a lease keeps.
+    /// Lets go of the segments that lie before `lsn` completely, except for the last one: those that a lease keeps stay until it ends, some
+    /// are kept to be used again, the others are removed. That `lsn` is all that is needed must be durable.
     pub fn release_before(&self, lsn: Lsn) -> Result<()> {
         let mut released = Vec::new();
         {
             let mut state = self.state.lock();
-            while state.segments.get(1).is_some_and(|(_, start)| *start <= lsn) {
+            while state.segments.get(1).is_some_and(|next| next.start <= lsn) {
                 released.extend(state.segments.pop_front());
             }
         }
-        if !released.is_empty() && self.leases.remove(released.into_iter().filter_map(|(path, _)| numbered(path)))? {
-            self.io.sync_dir(&self.dir)?;
+        if released.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let free = self.leases.free(released.iter().filter_map(|segment| numbered(segment.path.clone())));
+        let spares = released.into_iter().filter(|segment| free.contains(&segment.path));
+        let useless =
+            self.state.lock().keep_spares(spares.map(|segment| Spare { path: segment.path, bytes: segment.bytes }));
+        self.remove_spares(&useless)
+    }
+
+    /// Removes the files of spares that nothing names any more.
+    fn remove_spares(&self, spares: &[Spare]) -> Result<()> {
+        spares.iter().try_for_each(|spare| self.io.remove_file(&spare.path))?;
+        match spares.is_empty() {
+            true => Ok(()),
+            false => self.io.sync_dir(&self.dir),
+        }
+    }
+
+    /// Gives the space of spare segments back, for whoever finds the disk full. Gives whether there was any.
+    pub fn give_up_spares(&self) -> Result<bool> {
+        let spares = std::mem::take(&mut self.state.lock().spares);
+        self.remove_spares(&spares).map(|()| !spares.is_empty())
+    }
+
+    /// Where the files of the log would begin if they had about `air` bytes, and not more, beside the stream's own: whoever needs a
+    /// record before that keeps more. The newest segment stays, whatever it has.
+    pub fn airy_before(&self, air: u64) -> Lsn {
+        let state = self.state.lock();
+        let (mut used, mut begin) = (0_u64, None);
+        for segment in state.segments.iter().rev() {
+            used = used.saturating_add(segment.used);
+            if used.saturating_sub(state.appended.saturating_sub(segment.start)) > air {
+                return begin.unwrap_or(segment.start);
+            }
+            begin = Some(segment.start);
+        }
+        0
     }
 
     /// Makes everything durable and writes the last watermark. No record is taken afterwards. A log that is dropped
@@ -414,9 +504,11 @@ impl Wal {
             state = self.seal(state)?;
         }
         state.closed = true;
-        for unused in std::mem::take(&mut state.ready) {
+        let unused = std::mem::take(&mut state.ready).into_iter().map(|ready| ready.path);
+        let spares = std::mem::take(&mut state.spares).into_iter().map(|spare| spare.path);
+        for path in unused.chain(spares) {
             // Recovery removes it too, should this fail.
-            let _ = self.io.remove_file(&unused.path);
+            let _ = self.io.remove_file(&path);
         }
         Ok(())
     }
@@ -434,7 +526,7 @@ impl Wal {
     /// Bytes of the stream from the first segment's start on: what a release could free, about.
     pub fn retained_bytes(&self) -> u64 {
         let state = self.state.lock();
-        state.segments.front().map_or(0, |(_, start)| state.appended.saturating_sub(*start))
+        state.segments.front().map_or(0, |first| state.appended.saturating_sub(first.start))
     }
 
     /// Segment files that hold records.
@@ -479,7 +571,7 @@ pub fn open_read_only(
     let mut watched = |lsn: Lsn, record: &[u8]| replay(lsn, record).inspect_err(|_| refused = true);
     let survey = recovery::survey(io, dir, &database_id);
     let result = survey.and_then(|found: Vec<Found>| recovery::replay(found, known.into(), &mut watched));
-    match result {
+    match result.and_then(|outcome| outcome.check_unchanged().map(|()| outcome)) {
         Ok(outcome) => Ok(ReadOnly::Complete(outcome.replay)),
         Err(error) if !refused && (error.kind() == ErrorKind::Corruption || is_gone(io, &error)) => {
             Ok(ReadOnly::Overtaken(error))

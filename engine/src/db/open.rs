@@ -92,6 +92,7 @@ fn limits(options: &Options) -> Limits {
         memtable_bytes,
         memtables_bytes: (memory / 4).max(memtable_bytes),
         log_bytes,
+        log_air_bytes: u64::try_from(memtable_bytes).unwrap_or(u64::MAX).max(options.log_segment_bytes) / 2,
         log_segment_bytes: options.log_segment_bytes,
         buffer_bytes: memtable_bytes.min(memory / 16),
         stage_bytes: (memory / 5 * 2).min(STAGE_BYTES_MAX),

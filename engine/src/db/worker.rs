@@ -101,6 +101,9 @@ fn rest_after(store: &Store, result: Result<()>) {
     match result {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::DiskFull => {
+            if let Err(error) = store.log().and_then(|log| log.give_up_spares()) {
+                store.poison(error);
+            }
             let calls = store.calls.lock();
             if !calls.stop {
                 drop(store.called.wait_timeout(calls, FULL_DISK_REST));

@@ -60,6 +60,8 @@ pub(crate) struct Limits {
     pub(crate) memtables_bytes: usize,
     /// Bytes of log that may be needed for memtables.
     pub(crate) log_bytes: u64,
+    /// Bytes that the log's files may have beside such records. A commit that is synced alone takes a block.
+    pub(crate) log_air_bytes: u64,
     /// Bytes of a segment of the log.
     pub(crate) log_segment_bytes: u64,
     /// Bytes of rows that a transaction keeps in memory before it stages runs.
@@ -570,7 +572,7 @@ impl Store {
 
     /// Sets full memtables aside, and those that pin too much log or memory. Under the commit lock.
     pub(crate) fn rotate_full(&self, commits: &Commits, written: &[StorageId]) -> Result<()> {
-        let end = self.log()?.appended();
+        let log = self.log()?;
         let trees = self.view().trees;
         let mut full: Vec<StorageId> = Vec::new();
         for id in written {
@@ -584,7 +586,9 @@ impl Store {
         if full.is_empty() && !commits.last_seq.is_multiple_of(64) {
             return Ok(());
         }
-        let pins = |mem: &Mem| mem.first_lsn().is_some_and(|lsn| end.saturating_sub(lsn) > self.limits.log_bytes);
+        let pinned =
+            log.appended().saturating_sub(self.limits.log_bytes).max(log.airy_before(self.limits.log_air_bytes));
+        let pins = |mem: &Mem| mem.first_lsn().is_some_and(|lsn| lsn < pinned);
         full.extend(trees.iter().filter(|(_, storage)| pins(&storage.tree.active)).map(|(id, _)| *id));
         let bytes: usize = trees.values().flat_map(|s| s.tree.mems()).map(|mem| mem.table.bytes()).sum();
         self.memory.note(MemoryUse::Memtables, bytes);

@@ -28,6 +28,7 @@ pub(super) const FORMAT_VERSION: u32 = 1;
 const HEADER_MAGIC: [u8; 4] = *b"OMWS";
 const FRAME_MAGIC: [u8; 4] = *b"OMWF";
 const FLAG_FRESH: u32 = 1;
+const FLAG_REUSED: u32 = 2;
 
 /// What a segment says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub(super) struct SegmentHeader {
     pub(super) start: Lsn,
     /// Begun by an open, not by a rotation: a record that was cut short before it never goes on in it.
     pub(super) fresh: bool,
+    /// Its file was another segment's before, frames of which may stand behind its own.
+    pub(super) reused: bool,
 }
 
 /// What a segment's first block turned out to be.
@@ -61,7 +64,8 @@ impl SegmentHeader {
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&HEADER_MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        out.extend_from_slice(&(if self.fresh { FLAG_FRESH } else { 0 }).to_le_bytes());
+        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+        out.extend_from_slice(&(flag(self.fresh, FLAG_FRESH) | flag(self.reused, FLAG_REUSED)).to_le_bytes());
         out.extend_from_slice(&self.database_id);
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.epoch.to_le_bytes());
@@ -83,8 +87,10 @@ impl HeaderBlock {
         if version > FORMAT_VERSION {
             return Some(HeaderBlock::Newer(version));
         }
+        let flags = u32::from_le_bytes(field(block, 12)?);
         let header = SegmentHeader {
-            fresh: u32::from_le_bytes(field(block, 12)?) & FLAG_FRESH != 0,
+            fresh: flags & FLAG_FRESH != 0,
+            reused: flags & FLAG_REUSED != 0,
             database_id: field(block, 16)?,
             number: u64::from_le_bytes(field(block, 32)?),
             epoch: u64::from_le_bytes(field(block, 40)?),
@@ -156,6 +162,15 @@ impl Frame {
         (payload <= FRAME_PAYLOAD_MAX).then(|| frame_bytes(payload))
     }
 
+    /// Whether `bytes` begin with what is left of a frame that was written to follow the frame before: any of the fields that bind it
+    /// to its place is the right one, which no frame of an earlier segment in the same file has.
+    pub(super) fn was_to_follow(bytes: &[u8], epoch: u64, lsn: Lsn, previous: u32) -> bool {
+        let u64_at = |at| field(bytes, at).map(u64::from_le_bytes);
+        u64_at(24) == Some(epoch)
+            || u64_at(40) == Some(lsn)
+            || field(bytes, 56).map(u32::from_le_bytes) == Some(previous)
+    }
+
     /// Reads the frame that is `bytes`, all of them.
     pub(super) fn decode(bytes: &[u8]) -> Option<FrameRead> {
         if Frame::peek(bytes)? != bytes.len() {
@@ -203,7 +218,7 @@ mod tests {
     use super::*;
 
     fn header() -> SegmentHeader {
-        SegmentHeader { database_id: [7; 16], number: 3, epoch: 0xE0C4, start: 1 << 40, fresh: true }
+        SegmentHeader { database_id: [7; 16], number: 3, epoch: 0xE0C4, start: 1 << 40, fresh: true, reused: false }
     }
 
     fn frame() -> Frame {
@@ -216,6 +231,12 @@ mod tests {
         let crc = header().encode(&mut out);
         assert_eq!(out.len(), BLOCK_BYTES);
         assert_eq!(SegmentHeader::decode(&out), HeaderBlock::Valid(header(), crc));
+        for (fresh, reused) in [(false, false), (false, true), (true, true)] {
+            let header = SegmentHeader { fresh, reused, ..header() };
+            let mut out = Buffer::new();
+            let crc = header.encode(&mut out);
+            assert_eq!(SegmentHeader::decode(&out), HeaderBlock::Valid(header, crc));
+        }
         for payload_bytes in [0, 1, 4032, 4033, FRAME_PAYLOAD_MAX] {
             let payload = vec![0xAB; payload_bytes];
             let mut out = Buffer::new();

@@ -53,7 +53,8 @@ pub(crate) fn seeds(record: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     use crate::io::Buffer;
     let (database_id, epoch) = ([7; 16], 9);
     let mut header = Buffer::new();
-    let previous = SegmentHeader { database_id, number: 1, epoch, start: 0, fresh: true }.encode(&mut header);
+    let previous = SegmentHeader { database_id, number: 1, epoch, start: 0, fresh: true, reused: false };
+    let previous = previous.encode(&mut header);
     let mut frame = Buffer::new();
     Frame { database_id, epoch, offset: BLOCK, lsn: 0, watermark: 0, previous }.encode(record, &mut frame);
     vec![("header", header.to_vec()), ("frame", frame.to_vec())]

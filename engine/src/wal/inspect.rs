@@ -37,6 +37,7 @@ pub(crate) fn inspect(
     apply: &mut dyn FnMut(Lsn, &[u8]) -> Result<()>,
 ) -> Result<Inspection> {
     let outcome = recovery::replay(recovery::survey(io, dir, database_id)?, known, apply)?;
+    outcome.check_unchanged()?;
     Ok(Inspection {
         segments: length(outcome.kept.len()),
         frames: outcome.frames,
@@ -51,11 +52,13 @@ pub(crate) struct Sweep {
     pub(crate) segments: u64,
     pub(crate) frames: u64,
     pub(crate) damage: Vec<Error>,
+    from: Lsn,
 }
 
-/// Looks at every block of every segment. Errors: of listing the directory.
-pub(crate) fn sweep(io: &IoRef, dir: &Path, database_id: &[u8; 16]) -> Result<Sweep> {
-    let mut sweep = Sweep::default();
+/// Looks at every block of every segment. `from`: as in [`Known::from`]; in a segment without a header, frames that end there or before
+/// are those of the segment that its file was before. Errors: of listing the directory.
+pub(crate) fn sweep(io: &IoRef, dir: &Path, database_id: &[u8; 16], from: Lsn) -> Result<Sweep> {
+    let mut sweep = Sweep { from, ..Sweep::default() };
     for entry in io.list(dir)? {
         let Some(number) = super::segment::number_of(&entry.name).filter(|_| entry.kind == EntryKind::File) else {
             continue;
@@ -79,9 +82,11 @@ impl Sweep {
         if header.is_some_and(|header| header.number != number || header.database_id != *database_id) {
             return Err(Error::corruption("the log segment is not the one it is named for").at(path, 0));
         }
+        let from = self.from;
         let belongs = |read: &FrameRead, at: u64| {
             let ours = read.frame.offset == at && read.frame.database_id == *database_id;
-            ours && header.is_none_or(|header| header.epoch == read.frame.epoch)
+            let end = read.frame.lsn.saturating_add(length(read.payload_bytes));
+            ours && header.map_or(end > from, |header| header.epoch == read.frame.epoch)
         };
         let (mut at, mut gap) = (BLOCK, header.is_none().then_some(0));
         while reader.reaches(at) {

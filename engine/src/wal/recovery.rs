@@ -4,6 +4,8 @@ What a log says when it is opened: its segments are surveyed, their frames read 
 The rules, which [`super`] explains:
 
 - A frame counts only if all of it is as written, it stands where it was written, and it follows the frame before it.
+- A frame of another epoch than its segment's does not count, for the stream or as a proof: it is what the file held when it was
+  another segment's.
 - The stream of a segment ends where the next segment begins, whatever else stands in the file: a torn tail that was cut
   once never comes back.
 - At the first frame that does not count, a search through all that follows decides: a valid frame whose watermark lies
@@ -84,11 +86,31 @@ fn look(io: &IoRef, number: u64, path: PathBuf, database_id: &[u8; 16]) -> Resul
     }
 }
 
+/// A segment that the stream lies in.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) path: PathBuf,
+    pub(super) start: Lsn,
+    /// Bytes of the file.
+    pub(super) bytes: u64,
+    file: Arc<dyn File>,
+    /// The header's checksum.
+    crc: u32,
+}
+
+impl Kept {
+    /// Whether the file is still the segment that was read: who makes another one of it begins with the header.
+    fn is_unchanged(&self) -> Result<bool> {
+        let header = SegmentHeader::decode(&self.file.read_at(0, BLOCK_BYTES)?);
+        Ok(matches!(header, HeaderBlock::Valid(_, crc) if crc == self.crc))
+    }
+}
+
 /// What was found out by reading a log.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// Segments that the stream lies in, by number: file and start.
-    pub(super) kept: Vec<(PathBuf, Lsn)>,
+    /// Segments that the stream lies in, by number.
+    pub(super) kept: Vec<Kept>,
     /// Files whose records are all released.
     pub(super) released: Vec<PathBuf>,
     /// Files without records: prepared and never used, or torn at their very beginning.
@@ -100,6 +122,22 @@ pub(super) struct Outcome {
     /// Frames that were read.
     pub(super) frames: u64,
     pub(super) replay: Replay,
+}
+
+impl Outcome {
+    /// That no writer has made another segment of a file while it was read, for who reads beside one and holds no lease.
+    ///
+    /// # Errors
+    /// `Corruption`, as where such a file was met in the middle of the change.
+    pub(super) fn check_unchanged(&self) -> Result<()> {
+        for kept in &self.kept {
+            if !kept.is_unchanged()? {
+                let sentence = "the log segment was released and made another one while it was read";
+                return Err(Error::corruption(sentence).at(&kept.path, 0));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads the stream and hands each complete record that ends after `from` to `apply`, with the position behind it.
@@ -132,7 +170,8 @@ pub(super) fn replay(
             }
             Some((header, crc)) => {
                 pass.read_segment(&mut segment, &header, crc, limit)?;
-                kept.push((segment.path, header.start));
+                let bytes = segment.reader.len;
+                kept.push(Kept { path: segment.path, start: header.start, bytes, file: segment.reader.file, crc });
             }
         }
     }
@@ -225,7 +264,7 @@ impl<'a> Pass<'a> {
             };
             let mut read = segment.reader.frame(offset)?.filter(|read| follows(read, self.result.end));
             if read.is_none() {
-                read = self.second_look(segment, offset, header, limit, &follows)?;
+                read = self.second_look(segment, offset, header, previous, limit, &follows)?;
             }
             let Some(read) = read else { return Ok(()) };
             self.take(segment, offset, &read, limit)?;
@@ -242,6 +281,7 @@ impl<'a> Pass<'a> {
         segment: &mut Found,
         offset: u64,
         header: &SegmentHeader,
+        previous: u32,
         limit: Lsn,
         follows: &dyn Fn(&FrameRead, Lsn) -> bool,
     ) -> Result<Option<FrameRead>> {
@@ -252,7 +292,7 @@ impl<'a> Pass<'a> {
             return if again.is_some() { Ok(again) } else { proof.map(|()| None) };
         }
         let place = Place { file: segment.path.clone(), offset: Some(offset) };
-        if segment.reader.get(offset, BLOCK_BYTES)?.iter().any(|byte| *byte != 0) {
+        if is_torn(segment.reader.get(offset, BLOCK_BYTES)?, header, self.result.end, previous) {
             self.result.torn = Some(place.clone());
         }
         if limit < Lsn::MAX {
@@ -339,6 +379,15 @@ impl<'a> Pass<'a> {
         // The first frame was written together with the header.
         let from = if offset == BLOCK { 0 } else { offset };
         Some((last.path.clone(), from, last.end_offset))
+    }
+}
+
+/// Whether a block where no frame holds has something of one: a write that was cut short, as far as that can be told from zeros, or from
+/// what the file held when it was another segment's.
+fn is_torn(block: &[u8], header: &SegmentHeader, end: Lsn, previous: u32) -> bool {
+    match header.reused {
+        true => Frame::was_to_follow(block, header.epoch, end, previous),
+        false => block.iter().any(|byte| *byte != 0),
     }
 }
 

@@ -5,6 +5,19 @@ A segment is prepared before it is needed: created, given its full size in zeros
 directory entry. From then on writing in it needs no space, and changes no metadata where commits wait for it, so a full disk shows itself when a
 segment is prepared, when nothing is half-written yet, and never in the middle of a frame.
 
+Or it is made of a [`Spare`], a released segment, whose space is there and written already: two syncs instead of as many zeros
+as there will be frames. Its header is overwritten with zeros first, durably; then the file gets its new number. So there is no
+moment, whatever a crash leaves of these steps, at which it passes for a segment with records: under its old name it lies before the
+position that the log is needed from, with or without its header, and under its new one it has none until its first frame is written.
+
+```text
+    in use ──► released ──► spare ──► without a header ──► renamed ──► ready ──► in use
+     wal-7.log                                         sync        sync      wal-12.log, a new epoch
+```
+
+What stands behind the new frames are frames of the old epoch, whose watermarks say less than what was released: to recovery
+they are as good as zeros.
+
 The last block of a segment is kept for a frame without payload, so that there is always a place to say how far the log was
 durable when it was closed, or came to rest.
 
@@ -21,13 +34,22 @@ use crate::io::{Buffer, File, IoRef, OpenMode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A segment whose space is there and which nothing was written to.
+/// A segment whose space is there and which has no header and no frame of its own.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) number: u64,
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
+    /// Whether frames of an earlier segment may be in it.
+    pub(super) reused: bool,
     file: Arc<dyn File>,
+}
+
+/// A released segment's file that nobody needs any more.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
 }
 
 impl Ready {
@@ -50,9 +72,35 @@ impl Ready {
             Ok(file)
         };
         match prepare() {
-            Ok(file) => Ok(Ready { number, path, bytes, file }),
+            Ok(file) => Ok(Ready { number, path, bytes, reused: false, file }),
             Err(error) => {
                 // Best effort: a file without a header means nothing to recovery, which removes it.
+                let _ = io.remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes segment `number` of a file that has its space already. After a failure the file is removed, as well as it can be: to
+    /// recovery it means nothing under either name.
+    pub(super) fn reuse(io: &IoRef, dir: &Path, number: u64, spare: &Spare) -> Result<Ready> {
+        let path = dir.join(file_name(number));
+        let rename = || {
+            if !mutant!(ReusedHeaderKept) {
+                let file = io.open_direct(&spare.path, OpenMode::ReadWrite)?;
+                file.write_all_at(0, Buffer::zeroed(BLOCK_BYTES))?;
+                file.sync_data()?;
+            }
+            io.rename(&spare.path, &path)?;
+            if !mutant!(SkipSegmentDirSync) {
+                io.sync_dir(dir)?;
+            }
+            io.open_direct(&path, OpenMode::ReadWrite)
+        };
+        match rename() {
+            Ok(file) => Ok(Ready { number, path, bytes: spare.bytes, reused: true, file }),
+            Err(error) => {
+                let _ = io.remove_file(&spare.path);
                 let _ = io.remove_file(&path);
                 Err(error)
             }
@@ -113,6 +161,11 @@ impl Active {
 
     pub(super) fn file(&self) -> &Arc<dyn File> {
         &self.file
+    }
+
+    /// Bytes of its header and frames.
+    pub(super) fn used(&self) -> u64 {
+        self.offset
     }
 
     /// Bytes that frames with a payload may take.

@@ -28,8 +28,8 @@ A segment is begun, and sealed, when nothing is in flight and all before it is d
 
 use super::frame::{BLOCK, SegmentHeader};
 use super::record::length;
-use super::segment::{Active, Frames, Ready};
-use super::{Lsn, PENDING_BYTES_MAX, State, Wal, frame_bytes_at_most};
+use super::segment::{Active, Frames, Ready, Spare};
+use super::{Lsn, PENDING_BYTES_MAX, SEGMENT_BYTES_AIRY, Segment, State, Wal, frame_bytes_at_most};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::sync::MutexGuard;
 use crate::io::{Buffer, File, thread};
@@ -331,13 +331,15 @@ impl Wal {
         }
         let mut state = self.state.lock();
         let ready = state.ready.pop_front().ok_or_else(|| Error::internal("the log has no segment prepared"))?;
-        state.segments.push_back((ready.path.clone(), writer.laid));
+        let (path, bytes) = (ready.path.clone(), ready.bytes);
+        state.segments.push_back(Segment { path, start: writer.laid, bytes, used: 0 });
         let header = SegmentHeader {
             database_id: self.database_id,
             number: ready.number,
             epoch: self.io.random_u64(),
             start: writer.laid,
             fresh: std::mem::replace(&mut writer.fresh, false),
+            reused: ready.reused,
         };
         let active = Active::begin(ready, header);
         state.stages.file = Some(Arc::clone(active.file()));
@@ -375,19 +377,20 @@ impl Wal {
         if state.preparing {
             return Ok(self.wait_for_change(state));
         }
-        let wanted = state.next_bytes.max(need.saturating_add(3 * BLOCK)).min(self.options.segment_bytes);
+        let least = need.saturating_add(3 * BLOCK).min(self.options.segment_bytes);
+        let wanted = state.next_bytes.max(least);
+        let spare = state.take_spare(wanted, least);
         let number = state.next_number;
         state.next_number = number.saturating_add(1);
         state.preparing = true;
         drop(state);
 
-        let prepare = |bytes: u64| Ready::prepare(&self.io, &self.dir, number, bytes, self.options.sync);
         // On a disk that is nearly full, what is left will do.
-        let least = need.saturating_add(3 * BLOCK).min(wanted);
-        let result = prepare(wanted).or_else(|error| match error.kind() {
-            ErrorKind::DiskFull if need > 0 && least < wanted => prepare(least),
-            _ => Err(error),
-        });
+        let least = if need > 0 { least } else { wanted };
+        let result = match spare {
+            Some(spare) => self.reuse(number, &spare, wanted, least),
+            None => self.prepare(number, wanted, least),
+        };
 
         let mut state = self.state.lock();
         state.preparing = false;
@@ -395,8 +398,11 @@ impl Wal {
         match result {
             Ok(ready) => {
                 state.room += ready.room();
+                if !ready.reused {
+                    let most = if state.is_airy() { SEGMENT_BYTES_AIRY.max(wanted) } else { u64::MAX };
+                    state.next_bytes = wanted.saturating_mul(2).min(most).min(self.options.segment_bytes);
+                }
                 state.ready.push_back(ready);
-                state.next_bytes = wanted.saturating_mul(2).min(self.options.segment_bytes);
                 Ok(state)
             }
             Err(error) => {
@@ -406,6 +412,29 @@ impl Wal {
                     _ => self.failed(state, error),
                 }
             }
+        }
+    }
+
+    /// Segment `number` in new space, `wanted` bytes of it or, on a disk that is full, what is to be had down to `least`, with the
+    /// space of the spares.
+    fn prepare(&self, number: u64, wanted: u64, least: u64) -> Result<Ready> {
+        let prepare = |bytes: u64| Ready::prepare(&self.io, &self.dir, number, bytes, self.options.sync);
+        let or = |result: Result<Ready>, bytes: u64| match result {
+            Err(error) if error.kind() == ErrorKind::DiskFull && bytes < wanted => prepare(bytes),
+            result => result,
+        };
+        match or(prepare(wanted), least) {
+            Err(error) if error.kind() == ErrorKind::DiskFull && self.give_up_spares()? => prepare(least),
+            result => result,
+        }
+    }
+
+    /// Segment `number` in the space of a spare one.
+    fn reuse(&self, number: u64, spare: &Spare, wanted: u64, least: u64) -> Result<Ready> {
+        match Ready::reuse(&self.io, &self.dir, number, spare) {
+            // The directory itself may want more space.
+            Err(error) if error.kind() == ErrorKind::DiskFull => self.prepare(number, wanted, least),
+            result => result,
         }
     }
 
@@ -450,6 +479,9 @@ impl State {
         let ready: u64 = self.ready.iter().map(Ready::room).sum();
         self.room = ready + writer.room();
         self.watermark = writer.watermark;
+        if let (Some(active), Some(newest)) = (&writer.active, self.segments.back_mut()) {
+            newest.used = active.used();
+        }
         if self.pending.is_empty() && batch.capacity() <= 2 * PENDING_BYTES_MAX {
             self.pending = batch;
             self.pending.clear();

@@ -15,7 +15,7 @@ use crate::workloads::{self, ALL, Workload};
 use omendb_engine::db::{Db, Options};
 use omendb_engine::io::IoRef;
 use omendb_engine::io::random::{Random, mix};
-use omendb_engine::io::sim::{SimDisk, SimOptions, Simulation, Survivors};
+use omendb_engine::io::sim::{Operation, SimDisk, SimOptions, Simulation, Survivors};
 use omendb_engine::types::Seq;
 use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
@@ -39,6 +39,8 @@ const SUBSETS_MAX: u64 = 40;
 struct Shot {
     moment: u64,
     acknowledged: Seq,
+    /// Whether a released segment of the log becomes another one here.
+    renames_segment: bool,
     disk: SimDisk,
 }
 
@@ -57,6 +59,8 @@ struct Counts {
     flushes: u64,
     compactions: u64,
     segments: u64,
+    /// Segments that were made of released ones.
+    reused: u64,
     manifests: u64,
     runs: u64,
 }
@@ -68,6 +72,7 @@ impl Counts {
         self.flushes += other.flushes;
         self.compactions += other.compactions;
         self.segments += other.segments;
+        self.reused += other.reused;
         self.manifests += other.manifests;
         self.runs += other.runs;
     }
@@ -88,7 +93,9 @@ fn watch(disk: &SimDisk, world: &Arc<World>) -> Arc<Mutex<Vec<Shot>>> {
     let shots = Arc::new(Mutex::new(Vec::new()));
     let (taken, world) = (Arc::clone(&shots), Arc::clone(world));
     disk.observe(move |moment| {
-        let shot = Shot { moment: moment.number, acknowledged: world.acknowledged(), disk: moment.disk.fork() };
+        let renames_segment = moment.operation == Operation::Rename && moment.path.to_string_lossy().contains("wal-");
+        let (acknowledged, disk) = (world.acknowledged(), moment.disk.fork());
+        let shot = Shot { moment: moment.number, acknowledged, renames_segment, disk };
         taken.lock().unwrap().push(shot);
     });
     shots
@@ -97,13 +104,15 @@ fn watch(disk: &SimDisk, world: &Arc<World>) -> Arc<Mutex<Vec<Shot>>> {
 fn observed(disk: &SimDisk, shots: &Mutex<Vec<Shot>>, world: &World) -> Observed {
     let mut shots = std::mem::take(&mut *shots.lock().unwrap());
     let operations = shots.len() as u64;
-    shots.push(Shot { moment: operations + 1, acknowledged: world.acknowledged(), disk: disk.fork() });
+    let (acknowledged, disk_after) = (world.acknowledged(), disk.fork());
+    shots.push(Shot { moment: operations + 1, acknowledged, renames_segment: false, disk: disk_after });
     let counts = Counts {
         operations,
         states: 0,
         flushes: world.flushes.load(Ordering::Relaxed),
         compactions: world.compactions.load(Ordering::Relaxed),
         segments: highest(disk, "wal-"),
+        reused: shots.iter().map(|shot| u64::from(shot.renames_segment)).sum(),
         manifests: highest(disk, "manifest-"),
         runs: highest(disk, "run-"),
     };
@@ -374,5 +383,6 @@ fn crash_states_recover_to_a_prefix_of_history() {
     writeln!(std::io::stderr(), "{distinct} distinct crash states in {seconds:.0} s").unwrap();
     assert!(distinct as u64 >= wanted);
     assert_eq!(totals.len(), ALL.len());
-    assert!(all.flushes > 0 && all.compactions > 0 && all.segments > 10 && all.manifests > 10 && all.runs > 10);
+    assert!(all.flushes > 0 && all.compactions > 0 && all.segments > 10 && all.reused > 10);
+    assert!(all.manifests > 10 && all.runs > 10);
 }

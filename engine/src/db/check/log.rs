@@ -57,7 +57,7 @@ impl Check<'_> {
                 (replay, true)
             }
             Log::Damaged((replay, _), error) => {
-                self.damaged_log(id, &error);
+                self.damaged_log(id, state, &error);
                 (replay, false)
             }
         };
@@ -146,9 +146,9 @@ impl Check<'_> {
         }
     }
 
-    fn damaged_log(&mut self, id: &[u8; 16], error: &Error) {
+    fn damaged_log(&mut self, id: &[u8; 16], state: &State, error: &Error) {
         self.report.problem(error, LOG_ADVICE);
-        match inspect::sweep(self.io, self.dir, id) {
+        match inspect::sweep(self.io, self.dir, id, log_known(state).from) {
             Ok(sweep) => {
                 self.report.log_segments = sweep.segments;
                 self.report.log_frames = sweep.frames;
