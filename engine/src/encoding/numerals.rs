@@ -22,6 +22,7 @@ use super::integers::{Integers, Plan};
 use crate::bytes::Input;
 use crate::error::{Error, Result};
 use crate::limits::SLICE_ROWS_MAX;
+use std::ops::Range;
 
 /// The most positions; longer strings are rarely of one length.
 const LENGTH_MAX: usize = 64;
@@ -131,7 +132,7 @@ impl<'a> Numerals<'a> {
                     10 => digits(bytes, raw, *position, |number| (number / 10, number % 10)),
                     16 => digits(bytes, raw, *position, |number| (number / 16, number % 16)),
                     26 => digits(bytes, raw, *position, |number| (number / 26, number % 26)),
-                    radix => digits(bytes, raw, *position, |number| (number / radix, number % radix)),
+                    radix => digits(bytes, raw, *position, divider(radix)),
                 }
             }
             first += length;
@@ -152,6 +153,25 @@ fn digits<'b>(
         *to = position.byte(low_byte(digit));
         *number = rest.cast_signed();
     }
+}
+
+/// Divides by `radix`, from 2 to 256, where a machine's own division would take most of the time: quotient and rest. The quotient by
+/// the rounded-down reciprocal is at most one too small.
+#[inline]
+fn divider(radix: u64) -> impl Fn(u64) -> (u64, u64) {
+    let reciprocal = (1u128 << 64) / u128::from(radix);
+    move |number| {
+        let quotient = low_u64((u128::from(number) * reciprocal) >> 64);
+        let rest = number.wrapping_sub(quotient.wrapping_mul(radix));
+        let one = u64::from(rest >= radix);
+        (quotient + one, rest.wrapping_sub(one * radix))
+    }
+}
+
+/// The lower half.
+#[inline]
+fn low_u64(wide: u128) -> u64 {
+    u64::try_from(wide & u128::from(u64::MAX)).unwrap_or_default()
 }
 
 /// How many positions each group has.
@@ -192,8 +212,7 @@ impl NumeralsPlan {
         let mut groups = Vec::new();
         let mut first = 0;
         for length in groups_of(&positions) {
-            let numbers: Vec<i64> =
-                strings.iter().map(|string| number(string, &positions, first..first + length)).collect();
+            let numbers = numbers_of(strings, &positions, first..first + length);
             let plan = Plan::of(&numbers);
             groups.push((numbers, plan));
             first += length;
@@ -216,28 +235,53 @@ impl NumeralsPlan {
     }
 }
 
-fn number(string: &[u8], positions: &[Position], group: std::ops::Range<usize>) -> i64 {
-    let digits = string.get(group.clone()).unwrap_or_default().iter().zip(positions.get(group).unwrap_or_default());
-    let number = digits.fold(0u64, |number, (byte, position)| {
-        number.wrapping_mul(position.radix()).wrapping_add(u64::from(position.digit(*byte)))
-    });
-    number.cast_signed()
+/// The strings' numbers in one group of positions. Position by position, because all strings share a position's radix; what never
+/// varies there adds nothing.
+fn numbers_of(strings: &[&[u8]], positions: &[Position], group: Range<usize>) -> Vec<i64> {
+    let mut numbers = vec![0u64; strings.len()];
+    for at in group {
+        let Some(position) = positions.get(at).filter(|position| position.above > 0) else { continue };
+        let radix = position.radix();
+        for (number, string) in numbers.iter_mut().zip(strings) {
+            let digit = position.digit(string.get(at).copied().unwrap_or_default());
+            *number = number.wrapping_mul(radix).wrapping_add(u64::from(digit));
+        }
+    }
+    numbers.into_iter().map(u64::cast_signed).collect()
 }
 
 fn positions_of(strings: &[&[u8]], length: usize) -> Vec<Position> {
-    let mut seen = vec![(u8::MAX, u8::MIN, true); length];
+    // Apart from each other, so that many positions are looked at at once.
+    let (mut lows, mut highs, mut others) = (vec![u8::MAX; length], vec![u8::MIN; length], vec![false; length]);
     for string in strings {
-        for ((low, high, hex), byte) in seen.iter_mut().zip(*string) {
-            *low = (*low).min(*byte);
-            *high = (*high).max(*byte);
-            *hex &= matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        }
+        lows.iter_mut().zip(*string).for_each(|(low, byte)| *low = (*low).min(*byte));
+        highs.iter_mut().zip(*string).for_each(|(high, byte)| *high = (*high).max(*byte));
+        let is_other = |byte: u8| byte.wrapping_sub(b'0') > 9 && byte.wrapping_sub(b'a') > 5;
+        others.iter_mut().zip(*string).for_each(|(other, byte)| *other |= is_other(*byte));
     }
+    let seen = lows.into_iter().zip(highs).zip(others).map(|((low, high), other)| (low, high, !other));
     let position = |(low, high, hex): (u8, u8, bool)| match high.saturating_sub(low) {
         0 => Position { least: low, above: 0 },
         _ if low >= b'0' && high <= b'9' => Position { least: b'0', above: 9 },
         16.. if hex => Position::HEX,
         above => Position { least: low, above },
     };
-    seen.into_iter().map(position).collect()
+    seen.map(position).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divisions_come_out_right() {
+        for radix in 2..=256u64 {
+            let divide = divider(radix);
+            let around = |number: u64| (number.saturating_sub(2)..=number + 2).map(move |number| (number, radix));
+            let edges = (0..62).map(|bit| 1 << bit).chain((0..55).map(|bit| radix << bit)).flat_map(around);
+            for (number, radix) in edges.chain(around(NUMBER_MAX)).filter(|(number, _)| *number <= NUMBER_MAX) {
+                assert_eq!(divide(number), (number / radix, number % radix), "{number} by {radix}");
+            }
+        }
+    }
 }
