@@ -336,7 +336,8 @@ impl Transaction {
         let (key, row) = incoming::encode(table, &writes.schema, &writes.storage.shared, values)?;
         self.writes_done += 1;
         let seq = self.last_own_seq();
-        self.writes_of(table)?.1.buffer.push(&key, seq, Kind::Put, &row);
+        let writes = self.writes.get_mut(&table.storage).ok_or_else(|| no_such_table(table.id))?;
+        writes.buffer.push(&key, seq, Kind::Put, &row);
         Ok(())
     }
 
@@ -388,14 +389,14 @@ impl Transaction {
     /// The storage's writes so far.
     fn writes_of(&mut self, table: &TableDef) -> Result<(Arc<Store>, &mut TableWrites)> {
         let now = self.catalog.by_id(table.id).filter(|now| now.storage == table.storage);
-        let now = now.cloned().ok_or_else(|| no_such_table(table.id))?;
+        let now = now.ok_or_else(|| no_such_table(table.id))?;
         if !self.writes.contains_key(&table.storage) {
             let known = self.fresh.get(&table.storage).or_else(|| self.base.view().trees.get(&table.storage));
             let storage = known.cloned().ok_or_else(|| Error::internal("a table without a storage"))?;
             let schema = Arc::clone(&storage.tree.schema);
             let expiry = self.base.expiry(table.storage);
             let writes = TableWrites {
-                table: now,
+                table: Arc::clone(now),
                 storage,
                 schema,
                 expiry,

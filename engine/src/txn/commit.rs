@@ -200,8 +200,8 @@ impl Transaction {
         }
         // Merges remove what has expired: none does so by what this commit changes, once it is visible.
         let alone = self.changes_ttl().then(|| store.maintenance.lock());
-        let checked_to = self.precheck(&store)?;
-        let (seq, lsn) = self.append(&store, record, deliveries, checked_to)?;
+        let checked = self.precheck(&store)?;
+        let (seq, lsn) = self.append(&store, record, deliveries, checked)?;
         drop(passes);
         if mutant!(VisibleBeforeDurable) {
             store.publish(seq);
@@ -222,8 +222,11 @@ impl Transaction {
     }
 
     /// Checks expectations against everything there is, outside of the commit lock; gives the number up to which they
-    /// hold.
-    fn precheck(&self, store: &Store) -> Result<(Seq, Arc<Trees>)> {
+    /// hold, and nothing where there are none.
+    fn precheck(&self, store: &Store) -> Result<Option<(Seq, Arc<Trees>)>> {
+        if self.writes.values().all(|writes| writes.expects.is_empty() && writes.erased.is_empty()) {
+            return Ok(None);
+        }
         let (since, trees) = {
             let commits = store.commits.lock();
             (commits.last_seq, store.view().trees)
@@ -234,7 +237,20 @@ impl Transaction {
                 writes.check_ranges(&storage.tree, self.base.seq())?;
             }
         }
-        Ok((since, trees))
+        Ok(Some((since, trees)))
+    }
+
+    /// Checks them against what was committed since. Under the commit lock.
+    fn check_since(&self, trees: &Trees, (since, checked): &(Seq, Arc<Trees>)) -> Result<()> {
+        for (id, writes) in &self.writes {
+            let Some(storage) = trees.get(id) else { continue };
+            // What was deleted since and is forgotten already would look like no change.
+            match checked.get(id).map(|before| before.tree.rewrites) == Some(storage.tree.rewrites) {
+                true => writes.check_since(&storage.tree, *since)?,
+                false => writes.check_all(&storage.tree)?,
+            }
+        }
+        Ok(())
     }
 
     /// The part under the commit lock.
@@ -243,7 +259,7 @@ impl Transaction {
         store: &Store,
         mut record: RecordBuilder,
         deliveries: Vec<Delivery>,
-        (checked_to, checked_trees): (Seq, Arc<Trees>),
+        checked: Option<(Seq, Arc<Trees>)>,
     ) -> Result<(Seq, Lsn)> {
         let log = store.log()?;
         let mut commits = store.commits.lock();
@@ -251,15 +267,8 @@ impl Transaction {
         self.check_tables(&commits.catalog)?;
         let catalog = self.next_catalog(&commits.catalog)?;
         let mut trees = store.view().trees;
-        for (id, writes) in &self.writes {
-            if let Some(storage) = trees.get(id) {
-                // What was deleted since and is forgotten already would look like no change.
-                let rewrites = |trees: &Trees| trees.get(id).map(|storage| storage.tree.rewrites);
-                match rewrites(&checked_trees) == Some(storage.tree.rewrites) {
-                    true => writes.check_since(&storage.tree, checked_to)?,
-                    false => writes.check_all(&storage.tree)?,
-                }
-            }
+        if let Some(checked) = &checked {
+            self.check_since(&trees, checked)?;
         }
         let system = self.system_rows()?;
         for row in &system {
@@ -295,7 +304,7 @@ impl Transaction {
             commits.catalog = Arc::clone(&catalog);
             store.await_catalog(seq, catalog);
         }
-        store.rotate_full(&commits, &written)?;
+        store.rotate_full(&commits, &trees, &written)?;
         Ok((seq, lsn))
     }
 

@@ -570,10 +570,9 @@ impl Store {
         self.pace.set(pressure.or(of_merges.unwrap_or(0), DelayCause::MergeDebt));
     }
 
-    /// Sets full memtables aside, and those that pin too much log or memory. Under the commit lock.
-    pub(crate) fn rotate_full(&self, commits: &Commits, written: &[StorageId]) -> Result<()> {
+    /// Sets full memtables aside, and those that pin too much log or memory. Under the commit lock, with the newest trees.
+    pub(crate) fn rotate_full(&self, commits: &Commits, trees: &Trees, written: &[StorageId]) -> Result<()> {
         let log = self.log()?;
-        let trees = self.view().trees;
         let mut full: Vec<StorageId> = Vec::new();
         for id in written {
             let full_mem =
