@@ -53,6 +53,7 @@ pub mod collections;
 #[cfg(test)]
 mod conformance;
 mod memory;
+mod pages;
 mod platform;
 mod posix;
 pub mod random;
@@ -66,6 +67,7 @@ mod uring;
 
 pub use buffer::{BUFFER_ALIGN, Buffer};
 pub use memory::memory;
+pub use pages::vec_in_huge_pages;
 pub use platform::{machine_memory_bytes, platform};
 pub use posix::posix;
 pub use steady::steady;

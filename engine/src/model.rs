@@ -22,7 +22,8 @@ bits of the whole gap on it: the fence.) `find` is monotone in k.
 
 ```text
     Model        lines through the heads, 16 bits a slice for what is off them   about 2 bytes a slice   model/line.rs
-    Eytzinger    all heads, or 16-byte keys, as a branch-free search tree        8 or 16                 model/eytzinger.rs
+    STree        all heads, as a search tree whose nodes are cache lines         8                       model/stree.rs
+    Eytzinger    16-byte keys, as a branch-free binary search tree               16                      model/eytzinger.rs
     Separators   shortest separating strings, front-coded, with 8-byte heads     what the keys ask for   model/front.rs
 ```
 
@@ -30,34 +31,50 @@ bits of the whole gap on it: the fence.) `find` is monotone in k.
 that it takes the model if it comes to at most 4 bytes a slice with at most 5 % exceptions, and else fences. The choice, its
 reason and the figures are in the bytes and in [`IndexStats`].
 
+**Searches** are written once and compiled for AVX-512, AVX2 and plain Rust; which one runs is seen when an index is opened
+(`model/simd.rs`). [`SliceIndex::find_batch`] takes 32 keys together through every step (segments or tree levels, then
+residuals), so that their cache misses overlap. Which layout fences have in memory depends on the processor (`model/fences.rs`):
+Eytzinger order for single lookups where nothing compares vectors, else an S+-tree.
+
+[`LearnedMap`] is the same index over rows in memory.
+
 **Bytes.** All numbers are little-endian. They are checked from end to end when they are opened.
 
 ```text
-    version u8 (1) | kind u8 | choice u8 | reason u8 | slices u32 | heads | body | CRC32C u32 of all before
+    version u8 (1) | kind u8 (0 Model, 1 fences, 2 Separators) | choice u8 | reason u8 | slices u32 | heads | body | CRC32C u32 of all before
     heads   0: byte keys    1: int    2, 3: series, with their directory (model/head.rs)    4: 16-byte keys
-    body    Model: see model/line.rs    Eytzinger: slices × u64 or u128, ascending    Separators: see model/front.rs
+    body    Model: see model/line.rs    fences: slices × u64 or u128, ascending    Separators: see model/front.rs
 ```
 */
 
 mod build;
+#[cfg(test)]
+mod campaign;
 mod eytzinger;
+mod fences;
 mod front;
 mod head;
 mod line;
+mod map;
 mod prefetch;
+mod simd;
+mod stree;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use build::IndexBuilder;
+pub use map::{LearnedMap, MapStats};
 
 use crate::bytes::Input;
 use crate::error::{Error, ErrorKind, Result};
-use eytzinger::{BATCH, Eytzinger};
+use eytzinger::Eytzinger;
+use fences::Fences;
 use front::FrontCoded;
 use head::{HeadMap, reach_wide};
 use line::Lines;
 use std::fmt;
+use stree::BATCH;
 use wire::{WHAT, cut_short, damaged};
 
 /// The number under which this form is named in each index.
@@ -85,8 +102,10 @@ pub enum IndexChoice {
 pub enum IndexKind {
     /// Learned lines with residuals.
     Model,
-    /// Numbers as a search tree.
+    /// Fences that are numbers, in Eytzinger order.
     Eytzinger,
+    /// Fences that are numbers, as an S+-tree.
+    STree,
     /// Front-coded byte strings.
     Separators,
 }
@@ -96,6 +115,7 @@ impl fmt::Display for IndexKind {
         f.write_str(match self {
             IndexKind::Model => "model",
             IndexKind::Eytzinger => "fences",
+            IndexKind::STree => "fences in an S+-tree",
             IndexKind::Separators => "separators",
         })
     }
@@ -184,7 +204,7 @@ pub struct SliceIndex {
 #[derive(Debug, Clone)]
 enum Body {
     Model(HeadMap, Lines),
-    Heads(HeadMap, Eytzinger<u64>),
+    Heads(HeadMap, Fences),
     Wide(Eytzinger<u128>),
     Separators(FrontCoded),
 }
@@ -197,6 +217,7 @@ struct Header {
     slices: u32,
 }
 
+/// By their codes in the bytes, where all fences that are numbers are one kind.
 const KINDS: [IndexKind; 3] = [IndexKind::Model, IndexKind::Eytzinger, IndexKind::Separators];
 const CHOICES: [IndexChoice; 3] = [IndexChoice::Auto, IndexChoice::Model, IndexChoice::Fences];
 const REASONS: [Reason; 7] = [
@@ -263,9 +284,9 @@ impl SliceIndex {
                 reader.byte()?;
                 Body::Wide(Eytzinger::new(&ascending(reader.list(slices, u128::from_le_bytes)?)?))
             }
-            (IndexKind::Eytzinger, _) => {
+            (IndexKind::Eytzinger | IndexKind::STree, _) => {
                 let map = HeadMap::open(&mut reader)?;
-                Body::Heads(map, Eytzinger::new(&ascending(reader.list(slices, u64::from_le_bytes)?)?))
+                Body::Heads(map, Fences::new(&ascending(reader.list(slices, u64::from_le_bytes)?)?))
             }
             (IndexKind::Separators, _) => {
                 let tag = reader.byte()?;
@@ -279,6 +300,10 @@ impl SliceIndex {
         if reader.left() > 0 {
             return Err(damaged("it has bytes too many"));
         }
+        let kind = match &body {
+            Body::Heads(_, fences) if !fences.are_walked() => IndexKind::STree,
+            _ => kind,
+        };
         let stats = IndexStats {
             kind,
             choice,
@@ -298,7 +323,7 @@ impl SliceIndex {
     #[inline]
     pub fn find(&self, key: &[u8]) -> usize {
         match &self.body {
-            Body::Heads(map, fences) => map.reach(key).map_or(0, |k| fences.count_le(k)).saturating_sub(1),
+            Body::Heads(map, fences) => map.reach(key).map_or(0, |k| fences.find(k)),
             Body::Model(map, lines) => map.reach(key).map_or(0, |k| lines.find(k)),
             Body::Wide(fences) => reach_wide(key).map_or(0, |k| fences.count_le(k)).saturating_sub(1),
             Body::Separators(separators) => separators.rank(key).count.saturating_sub(1),
@@ -311,7 +336,7 @@ impl SliceIndex {
         out.reserve(keys.len());
         match &self.body {
             Body::Heads(map, fences) => {
-                in_groups(keys, out, |key| map.reach(key), |ks| fences.floor_batch(ks).map(slice_of_count));
+                in_groups(keys, out, |key| map.reach(key), |ks| fences.find_batch(ks));
             }
             Body::Model(map, lines) => in_groups(keys, out, |key| map.reach(key), |ks| lines.find_batch(ks)),
             // 16-byte numbers and strings are bound by their comparisons: taking them together gains nothing.
@@ -329,6 +354,17 @@ impl SliceIndex {
         }
         let slice = self.find(key);
         Prediction { kind, segment: None, predicted: slice, slice, exception: false }
+    }
+
+    /// The same index, searched with other instructions.
+    #[cfg(test)]
+    fn searched_with(&self, simd: simd::Simd) -> SliceIndex {
+        let body = match &self.body {
+            Body::Model(map, lines) => Body::Model(map.clone(), lines.searched_with(simd)),
+            Body::Heads(map, fences) => Body::Heads(map.clone(), fences.searched_with(simd)),
+            other => other.clone(),
+        };
+        SliceIndex { stats: self.stats.clone(), body }
     }
 
     /// How many slices the run has.
@@ -369,19 +405,15 @@ impl Body {
     }
 }
 
-fn slice_of_count<T>((count, _): (usize, T)) -> usize {
-    count.saturating_sub(1)
-}
-
 /// Searches group by group; a key that reaches nothing is in slice 0, as is the smallest number.
-fn in_groups<K: Copy + Default>(
+fn in_groups(
     keys: &[&[u8]],
     out: &mut Vec<usize>,
-    reach: impl Fn(&[u8]) -> Option<K>,
-    search: impl Fn(&[K; BATCH]) -> [usize; BATCH],
+    reach: impl Fn(&[u8]) -> Option<u64>,
+    search: impl Fn(&[u64; BATCH]) -> [usize; BATCH],
 ) {
     for group in keys.chunks(BATCH) {
-        let mut ks = [K::default(); BATCH];
+        let mut ks = [0; BATCH];
         ks.iter_mut().zip(group).for_each(|(k, key)| *k = reach(key).unwrap_or_default());
         out.extend(search(&ks).into_iter().take(group.len()));
     }

@@ -5,6 +5,7 @@ The proof is part of the build: every slice's first and last key is looked up in
 code. A model that names one wrong slice is not written; fences take its place. Fences that do are an error.
 */
 
+use super::fences::FEW_SLICES;
 use super::front::{FrontWriter, shared};
 use super::head::{HeadMap, wide};
 use super::line::Fit;
@@ -14,14 +15,18 @@ use crate::bytes::Input;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{EncodedKeys, KeyShape};
 
-/// Up to so many slices, fences are small and fast anyway: 128 KiB, which stays in a processor's second-level cache.
-const FEW_SLICES: usize = 16 * 1024;
 /// A model must not take more bytes than this for each slice; plain fences take 8.
 const MODEL_BYTES_PER_SLICE_MAX: usize = 4;
 /// Of so many slices, at most one may be an exception.
 const SLICES_PER_EXCEPTION_MIN: usize = 20;
 /// The fits that are tried, in slices. Wider ones suit rougher data; each reads more residuals.
 const EPSILONS: [usize; 3] = [2, 4, 8];
+/// Which of them is best is found out on so many stretches of so many slices each: far more than a line is long where lines
+/// matter, and a small part of a large run.
+const SAMPLE_PARTS: usize = 16;
+const SAMPLE_SLICES: usize = 1024;
+/// Keys that a proof looks up together.
+const PROOF_BATCH: usize = 256;
 
 /// Takes each slice's first and last key while a run is written, and ends as the index's bytes.
 #[derive(Debug)]
@@ -155,26 +160,59 @@ impl IndexBuilder {
 
     /// Whether the reader names every slice by its first and by its last key.
     fn is_proved(&self, index: &SliceIndex) -> bool {
-        let named = |keys: &EncodedKeys| (0..).zip(keys.iter()).all(|(slice, key)| index.find(key) == slice);
-        index.slices() == self.slices() && named(&self.firsts) && named(&self.lasts)
+        index.slices() == self.slices() && names_all(index, &self.firsts) && names_all(index, &self.lasts)
     }
 }
 
-/// The smallest fit; of equals the one with the smallest ε.
-fn best_fit(heads: &[u64], reaches: &[u64]) -> Fit {
+/// Whether the reader names slice 0, 1, … by these keys.
+fn names_all(index: &SliceIndex, keys: &EncodedKeys) -> bool {
+    let (mut keys, mut next) = (keys.iter(), 0);
+    let (mut group, mut found) = (Vec::with_capacity(PROOF_BATCH), Vec::with_capacity(PROOF_BATCH));
+    loop {
+        group.clear();
+        group.extend(keys.by_ref().take(PROOF_BATCH));
+        if group.is_empty() {
+            return true;
+        }
+        index.find_batch(&group, &mut found);
+        let alone = group.first().map(|key| index.find(key));
+        if alone != Some(next) || !found.iter().copied().eq(next..next + group.len()) {
+            return false;
+        }
+        next += group.len();
+    }
+}
+
+/// The fit with the ε that makes it smallest, as far as a sample tells; of equals the smallest ε.
+pub(super) fn best_fit(heads: &[u64], reaches: &[u64]) -> Fit {
     let [first, wider @ ..] = EPSILONS;
-    let mut best = Fit::new(heads, reaches, first);
+    let (mut best, mut least) = (first, sampled_bytes(heads, reaches, first));
     for epsilon in wider {
         // Below an eighth of a byte a slice over the residuals themselves, a wider fit has nothing to win.
-        if best.bytes() <= heads.len() * 2 + heads.len() / 8 {
+        let sampled = heads.len().min(SAMPLE_PARTS * SAMPLE_SLICES);
+        if least <= sampled * 2 + sampled / 8 {
             break;
         }
-        let fit = Fit::new(heads, reaches, epsilon);
-        if fit.bytes() < best.bytes() {
-            best = fit;
+        let bytes = sampled_bytes(heads, reaches, epsilon);
+        if bytes < least {
+            (best, least) = (epsilon, bytes);
         }
     }
-    best
+    Fit::new(heads, reaches, best)
+}
+
+/// Bytes of a fit of a few stretches of slices, spread evenly over all; of all, where they are no more than that.
+fn sampled_bytes(heads: &[u64], reaches: &[u64], epsilon: usize) -> usize {
+    if heads.len() <= SAMPLE_PARTS * SAMPLE_SLICES {
+        return Fit::new(heads, reaches, epsilon).bytes();
+    }
+    let starts = (0..SAMPLE_PARTS).map(|part| part * (heads.len() / SAMPLE_PARTS));
+    let fit = |start| {
+        let at = start..start + SAMPLE_SLICES;
+        let (heads, reaches) = (heads.get(at.clone()).unwrap_or_default(), reaches.get(at).unwrap_or_default());
+        Fit::new(heads, reaches, epsilon).bytes()
+    };
+    starts.map(fit).sum()
 }
 
 /// The bytes with their checksum at the end.

@@ -20,9 +20,6 @@ pub(super) struct Eytzinger<T> {
     leaves: usize,
 }
 
-/// How many searches of a batch go down the tree together: enough to hide the memory's latency.
-pub(super) const BATCH: usize = 16;
-
 impl<T: Copy + Ord + Default> Eytzinger<T> {
     /// Numbers of a cache line: the descendants of one node, a few levels down, lie about so close together.
     const LINE: usize = 64 / size_of::<T>();
@@ -68,27 +65,6 @@ impl<T: Copy + Ord + Default> Eytzinger<T> {
         (self.rank(i, x), floor)
     }
 
-    /// As [`Self::floor`] for many numbers at once, level by level, so that their cache misses overlap.
-    #[expect(clippy::indexing_slicing, reason = "as in count_le")]
-    pub(super) fn floor_batch(&self, xs: &[T; BATCH]) -> [(usize, T); BATCH] {
-        let mut walks = [(1, T::default()); BATCH];
-        for _ in 0..self.full_levels {
-            for ((i, floor), x) in walks.iter_mut().zip(xs) {
-                let node = self.tree[*i];
-                let right = node <= *x;
-                *floor = if right { node } else { *floor };
-                *i = 2 * *i + usize::from(right);
-            }
-        }
-        for ((i, floor), x) in walks.iter_mut().zip(xs) {
-            if let Some(leaf) = self.tree.get(*i).filter(|leaf| *leaf <= x) {
-                *floor = *leaf;
-            }
-            *i = self.rank(*i, *x);
-        }
-        walks
-    }
-
     /// The count for a walk that ended at place `i` of the last level.
     #[inline]
     fn rank(&self, i: usize, x: T) -> usize {
@@ -130,17 +106,11 @@ mod tests {
             sorted.sort_unstable();
             let tree = Eytzinger::new(&sorted);
             let probes: Vec<u64> = (0..=3 * count + 2).chain([u64::MAX - 1, u64::MAX]).collect();
-            for group in probes.chunks(BATCH) {
-                let mut xs = [0; BATCH];
-                xs[..group.len()].copy_from_slice(group);
-                let batch = tree.floor_batch(&xs);
-                for (x, found) in xs.iter().zip(batch) {
-                    let expected = sorted.partition_point(|y| y <= x);
-                    let floor = expected.checked_sub(1).map_or(0, |i| sorted[i]);
-                    assert_eq!(found, (expected, floor), "{count} numbers, {x}");
-                    assert_eq!(tree.count_le(*x), expected, "{count} numbers, {x}");
-                    assert_eq!(tree.floor(*x), (expected, floor), "{count} numbers, {x}");
-                }
+            for x in &probes {
+                let expected = sorted.partition_point(|y| y <= x);
+                let floor = expected.checked_sub(1).map_or(0, |i| sorted[i]);
+                assert_eq!(tree.count_le(*x), expected, "{count} numbers, {x}");
+                assert_eq!(tree.floor(*x), (expected, floor), "{count} numbers, {x}");
             }
         }
     }

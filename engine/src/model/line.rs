@@ -15,8 +15,8 @@ own place: 16 bits, since F is chosen so that ε slices are 2¹⁵ units. Line a
     T[b] = (b << F) + residual[b]      and      the slice of k is the last b with T[b] ≤ m(k)
 ```
 
-All thresholds of slices more than ε away from m(k) are on their side of it, so 2ε + 1 residuals are read at most: one cache
-line. A segment's first slice is exact: segments are found by x0 itself.
+All thresholds of slices more than ε away from m(k) are on their side of it, so 2ε residuals are compared, at once, and lie in one
+cache line or two. A segment's first slice is exact: segments are found by x0 itself, in an S+-tree (model/stree.rs).
 
 Where a slice's threshold cannot tell its first key from the last key before it (m is equal for both), the slice is an
 *exception*: its residual is [`EXCEPTION`], its head is kept whole, and k is compared with that. Since m is monotone, to
@@ -33,8 +33,9 @@ The fit is the anchored greedy cone: one pass, constant work a slice, at most 1.
 measured data (FITing-tree, SIGMOD 2019; `pgm` spends five times as long on the optimum).
 */
 
-use super::eytzinger::{BATCH, Eytzinger};
 use super::prefetch::prefetch;
+use super::simd::{Kernel, Search, Simd, WINDOW};
+use super::stree::{BATCH, STree};
 use super::wire::damaged;
 use crate::bytes::Input;
 use crate::error::Result;
@@ -59,13 +60,19 @@ pub(super) struct Lines {
     epsilon: usize,
     fraction: u32,
     /// Heads of the segments' first slices.
-    origins: Eytzinger<u64>,
-    /// Slope and shift of each segment.
-    slopes: Vec<Slope>,
-    /// First slice of each segment, and the number of slices.
-    starts: Vec<u32>,
+    origins: STree,
+    segments: Vec<Segment>,
+    /// One a slice, and a window's worth of zeros, so that a whole window can be read anywhere.
     residuals: Vec<i16>,
     exceptions: Exceptions,
+}
+
+/// A segment's line and its slices.
+#[derive(Debug, Clone, Copy, Default)]
+struct Segment {
+    slope: Slope,
+    start: u32,
+    end: u32,
 }
 
 /// Slices whose heads are kept whole, ascending.
@@ -76,7 +83,7 @@ struct Exceptions {
 }
 
 /// A slope of at most 57 bits above its shift.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Slope(u64);
 
 /// What a search found on its way.
@@ -97,7 +104,7 @@ impl Slope {
     }
 
     /// m(x0 + distance), at most `max`.
-    #[inline]
+    #[inline(always)]
     fn at(self, distance: u64, max: u64) -> u64 {
         let shift = self.0 & ((1 << SHIFT_BITS) - 1);
         let product = (u128::from(distance) * u128::from(self.0 >> SHIFT_BITS)) >> shift;
@@ -114,10 +121,9 @@ impl Exceptions {
     }
 }
 
-/// A segment as a search sees it.
-#[derive(Clone, Copy)]
-struct Segment {
-    number: usize,
+/// Where a line says that a key lies.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Guess {
     start: usize,
     len: usize,
     /// m(k), clamped to just beyond the segment.
@@ -128,92 +134,141 @@ impl Lines {
     /// The slice whose head is the last one ≤ `k`; 0 where there is none.
     #[inline]
     pub(super) fn find(&self, k: u64) -> usize {
-        let (count, origin) = self.origins.floor(k);
-        match count.checked_sub(1).and_then(|number| self.segment(number, k - origin)) {
-            Some(segment) => self.settle(segment, k).slice,
-            None => 0,
-        }
+        self.explain(k).slice
     }
 
     /// As [`Self::find`], and how it came about.
+    #[inline]
     pub(super) fn explain(&self, k: u64) -> Found {
-        let (count, origin) = self.origins.floor(k);
-        match count.checked_sub(1).and_then(|number| self.segment(number, k - origin)) {
-            Some(segment) => self.settle(segment, k),
-            None => Found::default(),
-        }
+        self.simd().run(Find { lines: self, k })
     }
 
     /// Finds many at once: first the segments, then their lines of residuals, so that cache misses overlap.
     pub(super) fn find_batch(&self, ks: &[u64; BATCH]) -> [usize; BATCH] {
-        let mut segments = [None; BATCH];
-        for ((segment, (count, origin)), k) in segments.iter_mut().zip(self.origins.floor_batch(ks)).zip(ks) {
-            *segment = count.checked_sub(1).and_then(|number| self.segment(number, k - origin));
-            if let Some(segment) = segment {
-                prefetch(&self.residuals, segment.start + self.whole(segment.units));
-            }
+        self.simd().run(FindBatch { lines: self, ks })
+    }
+
+    /// As [`Self::find`], with a kernel that the caller has; and where the line said that the key lies.
+    #[inline(always)]
+    pub(super) fn find_with<K: Kernel>(&self, kernel: K, k: u64) -> (usize, Guess) {
+        let (_, guess) = self.guess_with(kernel, k);
+        (self.settle(kernel, guess, k).0, guess)
+    }
+
+    #[inline(always)]
+    fn guess_with<K: Kernel>(&self, kernel: K, k: u64) -> (usize, Guess) {
+        let segment = self.origins.count_with(kernel, k).saturating_sub(1);
+        (segment, self.guess(segment, k))
+    }
+
+    /// As [`Self::find_batch`], with a kernel that the caller has; and where the lines said that the keys lie.
+    #[inline(always)]
+    pub(super) fn find_batch_with<K: Kernel>(&self, kernel: K, ks: &[u64; BATCH]) -> ([usize; BATCH], [Guess; BATCH]) {
+        let mut found = self.origins.count_batch_with(kernel, ks);
+        for count in &mut found {
+            *count = count.saturating_sub(1);
+            prefetch(&self.segments, *count);
         }
-        let mut found = [0; BATCH];
-        for ((found, segment), k) in found.iter_mut().zip(segments).zip(ks) {
-            *found = segment.map_or(0, |segment| self.settle(segment, *k).slice);
+        let mut guesses = [Guess::default(); BATCH];
+        for ((guess, number), k) in guesses.iter_mut().zip(&found).zip(ks) {
+            *guess = self.guess(*number, *k);
+            prefetch(&self.residuals, guess.start + self.whole(guess.units));
         }
-        found
+        for ((found, guess), k) in found.iter_mut().zip(&guesses).zip(ks) {
+            *found = self.settle(kernel, *guess, *k).0;
+        }
+        (found, guesses)
+    }
+
+    /// Whether the guess lies in the second half of the slice that it was settled to, a slice being as wide as its line says.
+    #[inline(always)]
+    pub(super) fn in_second_half(&self, slice: usize, guess: Guess) -> bool {
+        let place = (slice.saturating_sub(guess.start) as u64) << self.fraction;
+        let residual = self.residuals.get(slice).copied().unwrap_or(0);
+        let threshold = place.cast_signed() + i64::from(residual);
+        guess.units.cast_signed() - threshold >= 1 << (self.fraction - 1)
     }
 
     /// The whole slices in so many units.
-    #[inline]
+    #[inline(always)]
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "segment() clamped the units to a segment's, whose length is a u32"
+        reason = "guess() clamped the units to a segment's, whose length is a u32"
     )]
     fn whole(&self, units: u64) -> usize {
         (units >> self.fraction) as usize
     }
 
-    #[inline]
-    fn segment(&self, number: usize, distance: u64) -> Option<Segment> {
-        let (start, end) = (*self.starts.get(number)? as usize, *self.starts.get(number + 1)? as usize);
-        let len = end.saturating_sub(start);
+    /// Where the line of a segment says that `k` lies. What is before the first segment lies at its start.
+    #[inline(always)]
+    fn guess(&self, number: usize, k: u64) -> Guess {
+        let Some(segment) = self.segments.get(number) else { return Guess::default() };
+        let (start, len) = (segment.start as usize, segment.end.saturating_sub(segment.start) as usize);
         let beyond = (len + self.epsilon + 1) as u64;
-        let units = self.slopes.get(number)?.at(distance, beyond << self.fraction);
-        Some(Segment { number, start, len, units })
+        let distance = k.saturating_sub(self.origins.number(number));
+        Guess { start, len, units: segment.slope.at(distance, beyond << self.fraction) }
     }
 
-    /// Reads the residuals around m(k): counts the thresholds that it reaches.
-    #[inline]
-    fn settle(&self, segment: Segment, k: u64) -> Found {
-        let Segment { number, start, len, units } = segment;
+    /// Reads the residuals around m(k), and counts the thresholds that it reaches: the slice, and whether an exception had
+    /// to be looked up.
+    ///
+    /// Of thresholds, which are less than ε slices off their own place, those up to ε slices before m(k) are reached for
+    /// certain, and those more than ε slices after it are not; a segment's first slice always is. So 2ε are compared.
+    #[inline(always)]
+    fn settle<K: Kernel>(&self, kernel: K, guess: Guess, k: u64) -> (usize, bool) {
+        let Guess { start, len, units } = guess;
         let middle = self.whole(units);
-        let (low, high) = (middle.saturating_sub(self.epsilon).min(len), (middle + self.epsilon + 1).min(len));
-        let window = self.residuals.get(start + low..start + high).unwrap_or_default();
-        // Relative to the window's first slice, everything fits an i32: 2ε + 2 slices of 2^15 / ε units, and a residual.
-        let units = i32::try_from(units - ((low as u64) << self.fraction)).unwrap_or(i32::MAX);
-        let (mut reached, mut exception, mut place) = (0, false, 0);
-        for residual in window {
-            reached += usize::from(place + i32::from(*residual) <= units);
-            exception |= *residual == EXCEPTION;
-            place += 1 << self.fraction;
+        let low = (middle + 1).saturating_sub(self.epsilon).max(1).min(len);
+        let high = (middle + self.epsilon + 1).min(len);
+        let units = self.relative(units, low);
+        let (mut reached, mut at) = (0, low);
+        // One turn for every ε that builds use.
+        while at < high {
+            let window = self.residuals.get(start + at..).and_then(|rest| rest.first_chunk::<WINDOW>());
+            let (window, many) = (window.unwrap_or(&[0; WINDOW]), (high - at).min(WINDOW));
+            let skipped = ((at - low) << self.fraction) as u64;
+            let units = units - i32::try_from(skipped).unwrap_or(i32::MAX);
+            let (count, marked) =
+                kernel.count_thresholds(window, self.fraction, u32::try_from(many).unwrap_or(0), units);
+            if marked {
+                return (self.settle_exactly(guess, low..high, k), true);
+            }
+            reached += count as usize;
+            at += WINDOW;
         }
-        if exception {
-            reached = self.count_exactly(window, start + low, units, k);
-        }
-        let slice = (start + low + reached).saturating_sub(1);
-        Found { segment: number, predicted: start + middle.min(len.saturating_sub(1)), slice, exception }
+        ((start + low + reached).saturating_sub(1), false)
     }
 
-    /// As `settle` counts, with the exceptions' heads in place of their residuals.
+    /// Units from the slice `low` of a segment on: 2ε + 2 slices of 2¹⁵ / ε units at most, which fit an i32.
+    #[inline(always)]
+    fn relative(&self, units: u64, low: usize) -> i32 {
+        let from = (low as u64) << self.fraction;
+        i32::try_from(units.cast_signed() - from.cast_signed()).unwrap_or(i32::MAX)
+    }
+
+    /// As `settle`, with the exceptions' heads in place of their residuals.
     #[cold]
-    fn count_exactly(&self, window: &[i16], first: usize, units: i32, k: u64) -> usize {
+    fn settle_exactly(&self, guess: Guess, window: std::ops::Range<usize>, k: u64) -> usize {
+        let low = window.start;
+        let units = self.relative(guess.units, low);
+        let first = guess.start + low;
+        let residuals = self.residuals.get(first..guess.start + window.end).unwrap_or_default();
         let places = (0..).step_by(1 << self.fraction);
         let reached = |((slice, place), residual): &((usize, i32), &i16)| match **residual {
             EXCEPTION => self.exceptions.reached(*slice, k),
             residual => place + i32::from(residual) <= units,
         };
-        (first..).zip(places).zip(window).filter(reached).count()
+        (first + (first..).zip(places).zip(residuals).filter(reached).count()).saturating_sub(1)
+    }
+
+    /// The instructions that searches use.
+    #[inline(always)]
+    pub(super) fn simd(&self) -> Simd {
+        self.origins.simd()
     }
 
     pub(super) fn segments(&self) -> usize {
-        self.slopes.len()
+        self.segments.len()
     }
 
     pub(super) fn exceptions(&self) -> usize {
@@ -227,11 +282,48 @@ impl Lines {
     /// Bytes in memory.
     pub(super) fn memory_bytes(&self) -> usize {
         self.origins.memory_bytes()
-            + self.slopes.capacity() * 8
-            + self.starts.capacity() * 4
+            + self.segments.capacity() * size_of::<Segment>()
             + self.residuals.capacity() * 2
             + self.exceptions.slices.capacity() * 4
             + self.exceptions.heads.capacity() * 8
+    }
+
+    /// The same lines, searched with other instructions.
+    #[cfg(test)]
+    pub(super) fn searched_with(&self, simd: Simd) -> Lines {
+        Lines { origins: self.origins.searched_with(simd), ..self.clone() }
+    }
+}
+
+struct Find<'a> {
+    lines: &'a Lines,
+    k: u64,
+}
+
+impl Search for Find<'_> {
+    type Found = Found;
+
+    #[inline(always)]
+    fn run<K: Kernel>(self, kernel: K) -> Found {
+        let Find { lines, k } = self;
+        let (segment, guess) = lines.guess_with(kernel, k);
+        let (slice, exception) = lines.settle(kernel, guess, k);
+        let predicted = guess.start + lines.whole(guess.units).min(guess.len.saturating_sub(1));
+        Found { segment, predicted, slice, exception }
+    }
+}
+
+struct FindBatch<'a> {
+    lines: &'a Lines,
+    ks: &'a [u64; BATCH],
+}
+
+impl Search for FindBatch<'_> {
+    type Found = [usize; BATCH];
+
+    #[inline(always)]
+    fn run<K: Kernel>(self, kernel: K) -> [usize; BATCH] {
+        self.lines.find_batch_with(kernel, self.ks).0
     }
 }
 
@@ -300,6 +392,10 @@ impl Fit {
         self.residuals.len() * 2 + self.slopes.len() * SEGMENT_BYTES + self.exceptions.slices.len() * EXCEPTION_BYTES
     }
 
+    pub(super) fn segments(&self) -> usize {
+        self.slopes.len()
+    }
+
     pub(super) fn exceptions(&self) -> usize {
         self.exceptions.slices.len()
     }
@@ -332,7 +428,7 @@ impl Lines {
         let slopes = reader.list(segments, |word| Slope(u64::from_le_bytes(word)))?;
         let mut starts = reader.list(segments, u32::from_le_bytes)?;
         starts.push(u32::try_from(slices).map_err(|_| damaged("too many slices"))?);
-        let residuals = reader.list(slices, i16::from_le_bytes)?;
+        let mut residuals = reader.list(slices, i16::from_le_bytes)?;
         let exceptions = Exceptions {
             slices: reader.list(exceptions, u32::from_le_bytes)?,
             heads: reader.list(exceptions, u64::from_le_bytes)?,
@@ -346,8 +442,14 @@ impl Lines {
         if !sound {
             return Err(damaged("lines that cannot be"));
         }
+        residuals.reserve_exact(WINDOW);
+        residuals.extend([0; WINDOW]);
+        let ends = starts.iter().skip(1);
+        let segments = slopes.iter().zip(&starts).zip(ends);
+        let segments =
+            segments.map(|((slope, start), end)| Segment { slope: *slope, start: *start, end: *end }).collect();
         let fraction = (RESIDUAL_SPAN / epsilon as u64).ilog2();
-        Ok(Lines { epsilon, fraction, origins: Eytzinger::new(&origins), slopes, starts, residuals, exceptions })
+        Ok(Lines { epsilon, fraction, origins: STree::new(&origins), segments, residuals, exceptions })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What holds of a slice index, against a plain binary search over the slices' first keys.
 
+use super::simd::Simd;
 use super::*;
 use crate::key::tests::Rng;
 use crate::key::{KeySchema, KeyShape};
@@ -10,10 +11,10 @@ const PAIR: KeyShape = KeyShape::Series { prefix_fixed_width: Some(8) };
 const CHOICES: [IndexChoice; 3] = [IndexChoice::Auto, IndexChoice::Model, IndexChoice::Fences];
 
 /// A named set of keys.
-struct Data {
-    name: String,
-    shape: KeyShape,
-    keys: Vec<Vec<u8>>,
+pub(super) struct Data {
+    pub(super) name: String,
+    pub(super) shape: KeyShape,
+    pub(super) keys: Vec<Vec<u8>>,
 }
 
 fn data(name: impl Into<String>, shape: KeyShape, mut keys: Vec<Vec<u8>>) -> Data {
@@ -58,7 +59,7 @@ fn lognormal(rng: &mut Rng) -> i64 {
 }
 
 /// One-column keys of every temper.
-fn number_sets(rng: &mut Rng, n: usize) -> Vec<Data> {
+pub(super) fn number_sets(rng: &mut Rng, n: usize) -> Vec<Data> {
     let burst = |rng: &mut Rng| if rng.below(100) == 0 { 60_000_000_000 } else { 1 + rng.below(900) as i64 };
     let outliers = [i64::MAX, i64::MAX - 1, 1 << 61, -(1 << 61), i64::MIN];
     vec![
@@ -78,7 +79,7 @@ fn number_sets(rng: &mut Rng, n: usize) -> Vec<Data> {
     ]
 }
 
-fn series_sets(rng: &mut Rng, n: usize, counts: &[usize]) -> Vec<Data> {
+pub(super) fn series_sets(rng: &mut Rng, n: usize, counts: &[usize]) -> Vec<Data> {
     let mut sets = Vec::new();
     for &count in counts {
         let rows = n / count;
@@ -105,7 +106,7 @@ fn series_sets(rng: &mut Rng, n: usize, counts: &[usize]) -> Vec<Data> {
     sets
 }
 
-fn byte_sets(rng: &mut Rng, n: usize) -> Vec<Data> {
+pub(super) fn byte_sets(rng: &mut Rng, n: usize) -> Vec<Data> {
     let mut uuid = |_| [rng.next().to_be_bytes(), rng.next().to_be_bytes()].concat();
     let uuids = (0..n).map(&mut uuid).collect();
     let names = (0..n).map(|i| format!("runs/{}/metrics/{}/step-{}", i % 37, i % 11, i).into_bytes()).collect();
@@ -197,7 +198,7 @@ fn check(index: &SliceIndex, slices: &[(Vec<u8>, Vec<u8>)], key: &[u8], context:
     let found = index.find(key);
     let exact = slices.partition_point(|(first, _)| first.as_slice() <= key).saturating_sub(1);
     let in_gap = slices.get(exact + 1).is_some() && key > slices[exact].1.as_slice();
-    let may_be_next = in_gap && index.stats().kind != IndexKind::Eytzinger;
+    let may_be_next = in_gap && matches!(index.stats().kind, IndexKind::Model | IndexKind::Separators);
     assert!(found == exact || may_be_next && found == exact + 1, "{context}: {key:?} in {found}, not {exact}");
     assert_eq!(index.predict(key).slice, found, "{context}: {key:?}");
 }
@@ -216,6 +217,13 @@ fn check_everything(seed: u64, data: &Data, rows: usize) {
         let mut batch = vec![9];
         index.find_batch(&refs, &mut batch);
         assert!(batch.iter().copied().eq(refs.iter().map(|key| index.find(key))), "{context}: batched");
+        for simd in Simd::available() {
+            let index = index.searched_with(simd);
+            let mut other = Vec::new();
+            index.find_batch(&refs, &mut other);
+            assert_eq!(other, batch, "{context}: {}, batched", simd.name());
+            assert!(batch.iter().copied().eq(refs.iter().map(|key| index.find(key))), "{context}: {}", simd.name());
+        }
         probes.sort();
         assert!(probes.is_sorted_by_key(|key| index.find(key)), "{context}: not monotone");
     }
@@ -295,7 +303,9 @@ fn the_model_is_taken_where_it_is_small_and_fences_elsewhere() {
     let stats = chosen(&sequential, 4);
     assert_eq!((stats.kind, stats.reason, stats.segments), (IndexKind::Model, Reason::ModelIsSmaller, 1));
     assert!(stats.bytes_per_slice < 2.01 && stats.exceptions == 0, "{stats:?}");
-    assert_eq!(chosen(&sequential, 64).reason, Reason::FewSlices);
+    let few = chosen(&sequential, 64);
+    assert_eq!(few.reason, Reason::FewSlices);
+    assert_ne!(few.kind, IndexKind::Model);
 
     let uniform = ints("uniform", (0..200_000).map(|_| rng.next() as i64));
     let stats = chosen(&uniform, 8);
@@ -303,7 +313,7 @@ fn the_model_is_taken_where_it_is_small_and_fences_elsewhere() {
 
     let rough = ints("pairs cut apart", (0..40_000).map(|i: i64| (((i + 1) / 2) << 45) + i % 2));
     let stats = chosen(&rough, 2);
-    assert_eq!(stats.kind, IndexKind::Eytzinger, "{stats:?}");
+    assert_eq!(stats.kind, IndexKind::STree, "{stats:?}");
     assert!(matches!(stats.reason, Reason::ModelIsLarge | Reason::ManyExceptions), "{stats:?}");
 
     let steps = || (0..100).collect();
@@ -341,7 +351,8 @@ fn explain_shows_the_way_to_the_slice() {
     }
     let fences = SliceIndex::open(&build(INT, IndexChoice::Fences, &slices).0).unwrap();
     let prediction = fences.predict(&slices[3].0);
-    assert_eq!((prediction.kind, prediction.segment, prediction.predicted), (IndexKind::Eytzinger, None, 3));
+    assert_eq!((prediction.kind, prediction.segment, prediction.predicted), (fences.stats().kind, None, 3));
+    assert!(matches!(prediction.kind, IndexKind::Eytzinger | IndexKind::STree));
 }
 
 #[test]
@@ -416,4 +427,72 @@ fn a_newer_version_is_named_as_such() {
     let (mut bytes, _) = build(INT, IndexChoice::Auto, &[(vec![0; 8], vec![1; 8])]);
     bytes[0] = INDEX_VERSION + 1;
     assert_eq!(SliceIndex::open(&resealed(&bytes)).unwrap_err().kind(), ErrorKind::NewerFormat);
+}
+
+mod properties {
+    //! Every encoding of the index over keys and cuts that nobody thought of, against plain sorted slices.
+
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// Numbers of all sizes: close together, far apart, at both ends.
+    fn numbers() -> impl Strategy<Value = Vec<u64>> {
+        let number = (any::<u64>(), 0..64_u32, any::<bool>()).prop_map(|(x, shift, flip)| {
+            let small = x >> shift;
+            if flip { !small } else { small }
+        });
+        vec(number, 1..300)
+    }
+
+    /// Slices of these sizes, in turn.
+    fn cut_by(keys: &[Vec<u8>], sizes: &[usize]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let (mut slices, mut rest) = (Vec::new(), keys);
+        for size in sizes.iter().cycle() {
+            let (slice, after) = rest.split_at((*size).min(rest.len()));
+            let (Some(first), Some(last)) = (slice.first(), slice.last()) else { break };
+            slices.push((first.clone(), last.clone()));
+            rest = after;
+        }
+        slices
+    }
+
+    fn hold(data: &Data, sizes: &[usize]) {
+        let slices = cut_by(&data.keys, sizes);
+        let probes: Vec<_> = data.keys.iter().flat_map(|key| around(key)).chain(extremes()).collect();
+        let refs: Vec<_> = probes.iter().map(Vec::as_slice).collect();
+        for choice in CHOICES {
+            let index = SliceIndex::open(&build(data.shape, choice, &slices).0).unwrap();
+            for simd in Simd::available() {
+                let index = index.searched_with(simd);
+                let context = format!("{choice:?}, {}, {}", index.stats().kind, simd.name());
+                let mut batch = Vec::new();
+                index.find_batch(&refs, &mut batch);
+                for (key, found) in refs.iter().zip(batch) {
+                    check(&index, &slices, key, &context);
+                    assert_eq!(found, index.find(key), "{context}: {key:?}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn numbers_hold(keys in numbers(), sizes in vec(1..9_usize, 1..5)) {
+            hold(&data("numbers", INT, keys.iter().map(|key| key.to_be_bytes().to_vec()).collect()), &sizes);
+        }
+
+        #[test]
+        fn pairs_hold(ids in numbers(), times in numbers(), few in 1..20_usize, sizes in vec(1..9_usize, 1..5)) {
+            let pair = |(place, time): (usize, &u64)| [ids[place % ids.len().min(few)].to_be_bytes(), time.to_be_bytes()].concat();
+            hold(&data("pairs", PAIR, times.iter().enumerate().map(pair).collect()), &sizes);
+        }
+
+        #[test]
+        fn strings_hold(keys in vec("[ab]{0,3}(run-)?[0-9a\u{0}]{0,4}", 1..200), sizes in vec(1..9_usize, 1..5)) {
+            hold(&data("strings", KeyShape::Bytes, keys.into_iter().map(String::into_bytes).collect()), &sizes);
+        }
+    }
 }
