@@ -180,20 +180,17 @@ fn measures(a: &[RunResult], b: &[RunResult]) -> Result<Vec<Measure>, Failure> {
     Ok(measures)
 }
 
-/// Intervals of about the usual length; a last one may be a rest.
-fn whole(result: &RunResult) -> impl Iterator<Item = &Sample> {
-    let least = result.settings.interval_seconds / 2.0;
-    result.samples.iter().filter(move |sample| sample.seconds > least.max(1e-9))
-}
-
 fn throughput(result: &RunResult) -> Vec<f64> {
     let count = |sample: &Sample| sample.operations.iter().map(|operation| operation.count).sum::<u64>();
-    whole(result).map(|sample| count(sample) as f64 / sample.seconds).collect()
+    result.whole_samples().map(|sample| count(sample) as f64 / sample.seconds).collect()
 }
 
 /// The samples of one operation that have any.
 fn of_operation(result: &RunResult, place: usize) -> impl Iterator<Item = &OperationSample> {
-    whole(result).filter_map(move |sample| sample.operations.get(place)).filter(|operation| operation.count > 0)
+    result
+        .whole_samples()
+        .filter_map(move |sample| sample.operations.get(place))
+        .filter(|operation| operation.count > 0)
 }
 
 fn percentiles(

@@ -169,7 +169,7 @@ impl<'a, C: Clock> Driver<'a, C> {
     }
 }
 
-/// The whole part of a number that is neither negative nor huge.
+/// The next whole number, of one that is neither negative nor huge.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
 fn whole(x: f64) -> u64 {
     x.ceil() as u64

@@ -232,7 +232,8 @@ fn percentile_charts(sides: &[Side<'_>]) -> Vec<String> {
 /// One in how many lies beyond: 1 for the least, 100 for p99, as far as there were so many operations.
 fn percentile_scale(count: f64) -> Scale {
     let all = [(1.0, "0"), (2.0, "50"), (10.0, "90"), (100.0, "99"), (1e3, "99.9"), (1e4, "99.99"), (1e5, "99.999")];
-    let high = count.clamp(10.0, 1e6);
+    // Beyond the longest time lies half an operation, see `curve`.
+    let high = (2.0 * count).clamp(10.0, 2e6);
     let ticks = all.into_iter().filter(|(beyond, _)| *beyond <= high).map(|(x, text)| (x, text.to_owned())).collect();
     Scale::log_ticks(1.0, high, ticks)
 }
@@ -276,7 +277,7 @@ fn timelines(sides: &[Side<'_>]) -> Vec<String> {
     let rate = |sample: &crate::result::Sample| {
         sample.operations.iter().map(|o| o.count).sum::<u64>() as f64 / sample.seconds.max(1e-9)
     };
-    let samples = || sides.iter().flat_map(|side| &side.result.samples);
+    let samples = || sides.iter().flat_map(|side| side.result.whole_samples());
     let highest = samples().map(rate).fold(0.0, f64::max);
     let end = samples().map(|sample| sample.at_seconds + sample.seconds).fold(0.0, f64::max);
     let debt = |sample: &crate::result::Sample| sample.engine.as_ref().map_or(0.0, |engine| engine.debt_bytes as f64);
@@ -284,7 +285,7 @@ fn timelines(sides: &[Side<'_>]) -> Vec<String> {
     let mut charts = Vec::new();
     for side in sides.iter().filter(|side| !side.result.samples.is_empty()) {
         let points = |of: &dyn Fn(&crate::result::Sample) -> f64| -> Vec<(f64, f64)> {
-            side.result.samples.iter().map(|sample| (sample.at_seconds + sample.seconds / 2.0, of(sample))).collect()
+            side.result.whole_samples().map(|sample| (sample.at_seconds + sample.seconds / 2.0, of(sample))).collect()
         };
         let time = || Scale::linear(end, seconds_text);
         let mut chart =

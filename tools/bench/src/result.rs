@@ -231,6 +231,12 @@ impl RunResult {
         }
     }
 
+    /// The samples of at least half the usual length: the last one may be a rest.
+    pub(crate) fn whole_samples(&self) -> impl Iterator<Item = &Sample> {
+        let least = self.settings.interval_seconds / 2.0;
+        self.samples.iter().filter(move |sample| sample.seconds > least.max(1e-9))
+    }
+
     /// Operations a second while it was measured.
     pub(crate) fn throughput(&self) -> f64 {
         let count: u64 = self.operations.iter().map(|operation| operation.count).sum();

@@ -57,12 +57,10 @@ pub(crate) fn watch<C: Clock>(
     let (begin, first) = (clock.now(), stats());
     let (mut from, mut before) = (begin, first.clone());
     let mut samples = Vec::new();
-    while !is_over() && next < driver.end {
-        next = (next + settings.interval()).min(driver.end);
-        pause(next);
-        let (to, done, after) = (clock.now(), recorder.take(), stats());
-        live.at(to, "", &done);
-        totals.iter_mut().zip(&done).for_each(|(total, tally)| total.add(tally));
+    let mut keep = |to: Duration, done: &[Tally]| {
+        live.at(to, "", done);
+        totals.iter_mut().zip(done).for_each(|(total, tally)| total.add(tally));
+        let after = stats();
         samples.push(Sample {
             at_seconds: from.saturating_sub(begin).as_secs_f64(),
             seconds: to.saturating_sub(from).as_secs_f64(),
@@ -70,12 +68,25 @@ pub(crate) fn watch<C: Clock>(
             engine: before.as_ref().zip(after.as_ref()).map(|(before, after)| engine_sample(before, after)),
         });
         (from, before) = (to, after);
+    };
+    while !is_over() && next < driver.end {
+        next += settings.interval();
+        // A rest that would be too short belongs to the last one.
+        if driver.end.saturating_sub(next) < settings.interval() / 2 {
+            next = driver.end;
+        }
+        pause(next);
+        keep(clock.now(), &recorder.take());
     }
     while !is_over() {
         pause(clock.now() + settings.interval());
     }
-    let elapsed = clock.now().saturating_sub(begin);
-    totals.iter_mut().zip(&recorder.take()).for_each(|(total, tally)| total.add(tally));
+    // What was under way at the end is an interval of its own, so that the samples come to the totals.
+    let (end, rest) = (clock.now(), recorder.take());
+    if rest.iter().any(|tally| tally.count() + tally.errors > 0) {
+        keep(end, &rest);
+    }
+    let elapsed = end.saturating_sub(begin);
     let engine = first.zip(stats()).map(|(first, last)| figures(&first, &last));
     Watched { totals, samples, elapsed, engine }
 }
@@ -144,7 +155,8 @@ pub(crate) fn indexes(db: &Db) -> Result<Vec<IndexFigures>> {
     let of_table = |table: &std::sync::Arc<omendb_engine::types::TableDef>| {
         let runs = db.run_stats(table)?;
         let mut residuals = BTreeMap::new();
-        runs.iter().flat_map(|run| &run.residuals).for_each(|off| *residuals.entry(*off).or_insert(0) += 1);
+        let models = runs.iter().filter(|run| run.index_kind == "model");
+        models.flat_map(|run| &run.residuals).for_each(|off| *residuals.entry(*off).or_insert(0) += 1);
         let runs = runs.into_iter().map(|run| IndexOfRun {
             level: run.level,
             rows: run.rows,

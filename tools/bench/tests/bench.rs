@@ -108,10 +108,12 @@ fn metrics_run_in_a_closed_loop_and_what_came_of_it_is_printed_and_kept() {
     assert_eq!(ingested["response"], Value::Null);
     let samples = result["samples"].as_array().unwrap();
     let sampled: u64 = samples.iter().map(|sample| sample["operations"][0]["count"].as_u64().unwrap()).sum();
-    assert!(!samples.is_empty() && sampled <= count(&result, "ingest"));
+    assert_eq!(sampled, count(&result, "ingest"));
     let counted = ingested["service"]["counts"].as_array().unwrap().iter().map(|pair| pair[1].as_u64().unwrap());
     assert_eq!(counted.sum::<u64>(), count(&result, "ingest"));
-    assert!(result["engine"]["write_amplification"].as_f64().unwrap() > 0.0);
+    let engine = &result["engine"];
+    // On a machine that is slow enough no commit is measured.
+    assert!(engine["committed_bytes"] == 0 || engine["write_amplification"].as_f64().unwrap() > 0.0);
     assert!(result["indexes"].as_array().unwrap().iter().any(|index| index["table"] == "bench_metrics"));
 }
 
