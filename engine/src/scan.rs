@@ -13,7 +13,7 @@ Reading: the rows of a table under a snapshot, by key, by many keys, or by range
 
 A scan cuts the keys into stretches that the same sources cover ([`plan`]). Where one source covers a stretch, its rows
 are handed on as they come, without keys and without a merge; elsewhere the sources are merged, and of each key the
-newest row counts. Zone maps leave out slices of a stretch's oldest source only: a newer source's slice may hold the
+newest row counts. Where sources have few rows, neighbouring stretches are merged as one: a source is begun with once. Zone maps leave out slices of a stretch's oldest source only: a newer source's slice may hold the
 version that hides an older one, or the tombstone.
 
 Sources behind a deleted range are no sources of its keys: a scan over such keys opens none of them.
@@ -216,30 +216,81 @@ impl Layer {
             Source::Erased(erased) => (erased.seq <= self.at).then(|| erased.span.clone()),
         }
     }
+
+    fn is_range(&self) -> bool {
+        matches!(self.source, Source::Erased(_))
+    }
+
+    /// Rows, of whatever age.
+    fn rows(&self) -> u64 {
+        match &self.source {
+            Source::Run(run) => run.rows(),
+            Source::Mem(mem) => u64::try_from(mem.table.rows()).unwrap_or(u64::MAX),
+            Source::Erased(_) => 0,
+        }
+    }
 }
 
-/// The stretches of layers with these spans, each without what a deleted range hides.
-fn visible_stretches(layers: &[Layer], spans: &[Span], ranges: &[KeyRange]) -> Vec<Stretch> {
-    let stretches = stretches(spans, ranges);
-    let is_range = |place: &usize| matches!(layers.get(*place), Some(Layer { source: Source::Erased(_), .. }));
-    if !(0..layers.len()).any(|place| is_range(&place)) {
-        return stretches;
+/// Rows that the sources of neighbouring stretches may have together, for a reader to read these as one: to begin with a source costs
+/// about as much as some hundred rows of it.
+const JOINED_ROWS_MAX: u64 = 1024;
+
+/// Keys that a scan reads from the same layers.
+#[derive(Debug)]
+struct Part {
+    stretch: Stretch,
+    /// Layers that hold keys of the stretch, but lie behind a range that was deleted.
+    hidden: Vec<usize>,
+}
+
+impl Part {
+    /// A stretch without what a deleted range hides.
+    fn visible(mut stretch: Stretch, layers: &[Layer]) -> Part {
+        let is_range = |place: &usize| layers.get(*place).is_some_and(Layer::is_range);
+        let end = stretch.sources.iter().position(is_range).unwrap_or(stretch.sources.len());
+        let mut hidden = stretch.sources.split_off(end);
+        hidden.retain(|place| !is_range(place));
+        Part { stretch, hidden }
     }
-    let mut visible: Vec<Stretch> = Vec::with_capacity(stretches.len());
-    for mut stretch in stretches {
-        if let Some(end) = stretch.sources.iter().position(is_range) {
-            stretch.sources.truncate(end);
+
+    /// Takes the part behind this one in, where nothing changes but that sources are begun with once less.
+    fn join(&mut self, next: &Part, layers: &[Layer], rows_max: u64) -> bool {
+        let (own, other) = (&self.stretch.sources, &next.stretch.sources);
+        if self.stretch.span.to != next.stretch.span.from || !own.iter().any(|place| other.contains(place)) {
+            return false;
         }
-        match visible.last_mut() {
-            _ if stretch.sources.is_empty() => {}
-            // A range's end alone is no reason to begin anew.
-            Some(last) if last.span.to == stretch.span.from && last.sources == stretch.sources => {
-                last.span.to = stretch.span.to;
+        if own != other {
+            let rows = |place: &usize| layers.get(*place).map_or(u64::MAX, Layer::rows);
+            if own.iter().chain(other).any(|place| rows(place) > rows_max) {
+                return false;
             }
-            _ => visible.push(stretch),
+            let mut all: Vec<usize> = own.iter().chain(other).copied().collect();
+            all.sort_unstable();
+            all.dedup();
+            let hides = self.hidden.iter().chain(&next.hidden).any(|place| all.contains(place));
+            if hides || all.iter().map(rows).fold(0, u64::saturating_add) > rows_max {
+                return false;
+            }
+            self.stretch.sources = all;
+        }
+        self.stretch.span.to = next.stretch.span.to.clone();
+        self.hidden.extend(&next.hidden);
+        true
+    }
+}
+
+/// The stretches of layers with these spans, each without what a deleted range hides. Neighbours are one where they have the same
+/// sources, or sources that have no more than `joined_rows` together.
+fn visible_stretches(layers: &[Layer], spans: &[Span], ranges: &[KeyRange], joined_rows: u64) -> Vec<Stretch> {
+    let mut parts: Vec<Part> = Vec::new();
+    for stretch in stretches(spans, ranges) {
+        let part = Part::visible(stretch, layers);
+        let joined = parts.last_mut().is_some_and(|last| last.join(&part, layers, joined_rows));
+        if !joined && !part.stretch.sources.is_empty() {
+            parts.push(part);
         }
     }
-    visible
+    parts.into_iter().map(|part| part.stretch).collect()
 }
 
 fn mem_span(mem: &Mem, ranges: &[KeyRange], at: Seq) -> Option<Span> {
@@ -375,7 +426,9 @@ impl LayerScan {
                 kept.push(layer);
             }
         }
-        let mut stretches = VecDeque::from(visible_stretches(&kept, &spans, ranges));
+        // What merges write ends where stretches do: these stay short.
+        let joined_rows = if with_keys { 0 } else { JOINED_ROWS_MAX };
+        let mut stretches = VecDeque::from(visible_stretches(&kept, &spans, ranges, joined_rows));
         if columns.reverse {
             stretches.make_contiguous().reverse();
         }
@@ -474,5 +527,69 @@ impl Iterator for Scan {
             self.stream = None;
         }
         step.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::random::Random;
+    use crate::memtable::Kind;
+    use crate::scan::tree::Erased;
+
+    /// A memtable with rows from key `first` to key `last`, or a deleted range.
+    fn layer(random: &mut Random, place: u64) -> (Layer, Span) {
+        let first = random.below(200) as u8;
+        let last = first + random.below(56) as u8;
+        let span = Span::closed(&[first], &[last]);
+        let source = if random.chance(1, 4) {
+            Source::Erased(Arc::new(Erased { span: span.clone(), seq: 1 }))
+        } else {
+            let mem = Mem::new(place);
+            let versions = if random.chance(1, 5) { JOINED_ROWS_MAX / 2 } else { 1 };
+            for key in [first, last] {
+                (0..versions).for_each(|seq| mem.table.insert(&[key], seq, Kind::Put, &[]));
+            }
+            Source::Mem(mem)
+        };
+        (Layer { source, at: Seq::MAX }, span)
+    }
+
+    #[test]
+    fn every_key_is_read_from_the_layers_before_the_first_range_that_has_it() {
+        let (mut short, mut all) = (0, 0);
+        for seed in 0..300 {
+            let mut random = Random::new(seed);
+            let count = random.below(12);
+            let (layers, spans): (Vec<Layer>, Vec<Span>) = (0..count).map(|place| layer(&mut random, place)).unzip();
+            for (joined_rows, stretches_all) in [(0, &mut all), (JOINED_ROWS_MAX, &mut short)] {
+                let stretches = visible_stretches(&layers, &spans, &[], joined_rows);
+                *stretches_all += stretches.len();
+                assert!(stretches.windows(2).all(|pair| pair[0].span.to <= pair[1].span.from), "seed {seed}");
+                for key in 0..=255 {
+                    let has = |place: &usize| spans[*place].contains(&[key]);
+                    let in_front = (0..layers.len()).filter(has).take_while(|place| !layers[*place].is_range());
+                    let of_key = stretches.iter().filter(|stretch| stretch.span.contains(&[key]));
+                    let read: Vec<usize> = of_key.flat_map(|stretch| stretch.sources.clone()).filter(has).collect();
+                    assert_eq!(read, in_front.collect::<Vec<_>>(), "seed {seed}, key {key}, {layers:?}");
+                }
+            }
+        }
+        assert!(short * 4 < all * 3, "{short} stretches instead of {all}");
+    }
+
+    #[test]
+    fn stretches_of_many_rows_stay_apart() {
+        let mem = |first: u8, last: u8, versions: u64| {
+            let mem = Mem::new(0);
+            for key in [first, last] {
+                (0..versions).for_each(|seq| mem.table.insert(&[key], seq, Kind::Put, &[]));
+            }
+            (Layer { source: Source::Mem(mem), at: Seq::MAX }, Span::closed(&[first], &[last]))
+        };
+        for (versions, expected) in [(1, 1), (JOINED_ROWS_MAX / 2, 3)] {
+            let (layers, spans): (Vec<Layer>, Vec<Span>) = [mem(10, 30, 1), mem(20, 40, versions)].into_iter().unzip();
+            assert_eq!(visible_stretches(&layers, &spans, &[], JOINED_ROWS_MAX).len(), expected);
+        }
     }
 }

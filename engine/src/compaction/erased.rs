@@ -106,7 +106,7 @@ pub(crate) fn layers(tree: &Tree, runs: &[Arc<RunRef>], within: &[Span]) -> Vec<
 fn holds(source: &Source, span: &Span) -> bool {
     match source {
         Source::Mem(mem) => mem.table.range(&span.range(), Seq::MAX, false).next().is_some(),
-        Source::Run(run) => run.span().overlaps(span),
+        Source::Run(run) => run.overlaps(span),
         Source::Erased(_) => false,
     }
 }
@@ -145,8 +145,12 @@ fn cut(tree: &Tree, gone: &[RunId], clean: &dyn Fn(&Erased) -> Vec<Span>) -> Res
         let Source::Erased(erased) = source else { continue };
         let mut clean: Vec<Span> = clean(erased).iter().map(|span| span.intersect(&erased.span)).collect();
         clean.retain(|span| !span.is_empty());
+        if clean.is_empty() {
+            continue;
+        }
         let older = || tree.upper.iter().skip(place + 1).filter(|source| !is_input(source, gone));
-        let of_runs: Vec<Span> = older().filter_map(run_of).map(|run| run.span()).collect();
+        let meets = |run: &&Arc<RunRef>| clean.iter().any(|span| run.overlaps(span));
+        let of_runs: Vec<Span> = older().filter_map(run_of).filter(meets).map(|run| run.span()).collect();
         let mut ends = outside(clean.clone(), &of_runs);
         ends.retain(|span| !older().any(|source| matches!(source, Source::Mem(_)) && holds(source, span)));
         for newer in tree.upper.iter().take(place).filter(|source| is_input(source, gone)).filter_map(run_of) {
@@ -160,7 +164,7 @@ fn cut(tree: &Tree, gone: &[RunId], clean: &dyn Fn(&Erased) -> Vec<Span>) -> Res
         }
         let mut left = outside(vec![erased.span.clone()], &ends);
         // Behind which there is nothing. What the last level has there stays, also where its runs are written again.
-        let below = |span: &Span| tree.last.iter().any(|run| run.span().overlaps(span));
+        let below = |span: &Span| tree.last.iter().any(|run| run.overlaps(span));
         left.retain(|span| below(span) || older().any(|source| holds(source, span)));
         let left = left.into_iter().map(|span| Arc::new(Erased { span, seq: erased.seq })).collect();
         cuts.push(Cut { erased: Arc::clone(erased), left });
@@ -177,6 +181,9 @@ fn run_of(source: &Source) -> Option<&Arc<RunRef>> {
 
 /// See the module.
 pub(crate) fn sweep(tree: &Tree) -> Sweep {
+    if !tree.upper.iter().any(|source| matches!(source, Source::Erased(_))) {
+        return Sweep::default();
+    }
     let sources = aged(tree);
     let mut ranges: Vec<&Arc<Erased>> = Vec::new();
     let mut runs: Vec<Arc<RunRef>> = Vec::new();
@@ -185,8 +192,9 @@ pub(crate) fn sweep(tree: &Tree) -> Sweep {
             Source::Erased(erased) => ranges.push(erased),
             Source::Run(run) => {
                 // The last level may have rows of a round under way that are newer than a range before it.
-                let newer = ranges.iter().filter(|erased| erased.seq > run.max_seq()).map(|erased| &erased.span);
-                if outside(vec![run.span()], newer).is_empty() {
+                let newer = ranges.iter().filter(|erased| erased.seq > run.max_seq() && run.overlaps(&erased.span));
+                let mut newer = newer.map(|erased| &erased.span).peekable();
+                if newer.peek().is_some() && outside(vec![run.span()], newer).is_empty() {
                     runs.push(Arc::clone(run));
                 }
             }
@@ -216,7 +224,7 @@ pub(crate) fn rewrites(tree: &Tree, all: bool) -> Result<Vec<Arc<RunRef>>> {
     let mut chosen: Vec<Arc<RunRef>> = Vec::new();
     for (place, source) in sources.iter().enumerate() {
         let Source::Erased(erased) = source else { continue };
-        for run in tree.last.iter().filter(|run| run.span().overlaps(&erased.span)) {
+        for run in tree.last.iter().filter(|run| run.overlaps(&erased.span)) {
             let both = erased.span.intersect(&run.span());
             let other = |source: &Source| !is_input(source, &[run.id()]);
             let alone = !sources.iter().skip(place + 1).any(|source| other(source) && holds(source, &both));

@@ -41,7 +41,7 @@ pub(crate) fn drops(tree: &Tree, expiry: &Expiry) -> Result<Vec<Arc<RunRef>>> {
     let mut gone: Vec<Arc<RunRef>> = Vec::new();
     let mut kept: Vec<&Arc<RunRef>> = Vec::new();
     for run in tree.last.iter().chain(settled(tree)) {
-        let bottom = run.level == LAST_LEVEL || !kept.iter().any(|older| older.span().overlaps(&run.span()));
+        let bottom = run.level == LAST_LEVEL || !kept.iter().any(|older| older.overlaps(&run.span()));
         match bottom && is_gone(run, expiry)? {
             true => gone.push(Arc::clone(run)),
             false => kept.push(run),

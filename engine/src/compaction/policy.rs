@@ -469,7 +469,7 @@ impl Round {
     pub(crate) fn step(&self, tree: &Tree, survey: &dyn Survey, run_bytes: u64) -> Result<Step> {
         let gathered = self.gather(tree, survey, run_bytes)?;
         let span = Span { from: gathered.from, to: gathered.to };
-        let has_rows = |run: &&Arc<RunRef>| gathered.bytes > 0 && run.span().overlaps(&span);
+        let has_rows = |run: &&Arc<RunRef>| gathered.bytes > 0 && run.overlaps(&span);
         let upper: Vec<_> = self.inputs.iter().filter(has_rows).cloned().collect();
         // A stretch may have been cut before the first row of all inputs: then the last level keeps what it has.
         let last = if upper.is_empty() { Vec::new() } else { gathered.last };

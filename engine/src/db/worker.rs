@@ -463,7 +463,7 @@ fn replace(
     let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(true) };
     let old: Vec<_> = gone.iter().map(|run| run.id()).collect();
     let in_the_way =
-        |other: &&Arc<RunRef>| !old.contains(&other.id()) && runs.iter().any(|run| run.span().overlaps(&other.span()));
+        |other: &&Arc<RunRef>| !old.contains(&other.id()) && runs.iter().any(|run| run.overlaps(&other.span()));
     if level == LAST_LEVEL && storage.tree.last.iter().any(|run| in_the_way(&run)) {
         return Ok(false);
     }

@@ -77,7 +77,8 @@ pub struct Run {
     meta: RunMeta,
     cache: Arc<Cache>,
     loaded: OnceCell<Loaded>,
-    /// See [`Run::spread`].
+    /// See [`Run::spread`]: every scan of a table whose rows expire asks, so that asking for the one column takes no lock.
+    pub(super) first_spread: OnceCell<(ColumnId, Spread)>,
     pub(super) spread: Mutex<Option<(ColumnId, Spread)>>,
     breaches: AtomicU64,
 }
@@ -116,6 +117,7 @@ impl Run {
             meta,
             cache: Arc::clone(cache),
             loaded: OnceCell::new(),
+            first_spread: OnceCell::new(),
             spread: Mutex::new(None),
             breaches: AtomicU64::new(0),
         }))

@@ -248,12 +248,15 @@ impl RunScan {
         }
         let run = Arc::clone(&self.run);
         let loaded = run.loaded()?;
+        let meta = run.meta();
         let first = match &range.start {
+            _ if range.starts_at_or_before(&meta.min_key) => (0, 0),
             Bound::Unbounded => (0, 0),
             Bound::Included(key) => first_row(loaded, run.locate(loaded, key.as_ref())?, false),
             Bound::Excluded(key) => first_row(loaded, run.locate(loaded, key.as_ref())?, true),
         };
         let end = match &range.end {
+            _ if range.ends_at_or_after(&meta.max_key) => (loaded.locators.slices(), 0),
             Bound::Unbounded => (loaded.locators.slices(), 0),
             Bound::Included(key) => first_row(loaded, run.locate(loaded, key.as_ref())?, true),
             Bound::Excluded(key) => first_row(loaded, run.locate(loaded, key.as_ref())?, false),
@@ -382,7 +385,10 @@ impl RunScan {
         let wanted = merged(wanted);
         let read =
             |Extent { offset, bytes }: &Extent| Op::Read { offset: *offset, buffer: Buffer::for_read(*offset, *bytes) };
-        let completions = loaded.file()?.submit_all(wanted.iter().map(read).collect());
+        let completions = match wanted.is_empty() {
+            true => Vec::new(),
+            false => loaded.file()?.submit_all(wanted.iter().map(read).collect()),
+        };
         for (Extent { offset, bytes }, completion) in wanted.into_iter().zip(completions) {
             self.metrics.bytes_read += offset_of(bytes);
             batch.reads.push(Read { offset, bytes, state: ReadState::InFlight(completion) });

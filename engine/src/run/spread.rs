@@ -114,11 +114,16 @@ impl Spread {
 }
 
 impl Run {
-    /// How a column of integers or moments is spread; reckoned at the first call, for the column that was asked for last.
+    /// How a column of integers or moments is spread; reckoned once for the column that is asked for first, and for the other one
+    /// that was asked for last.
     ///
     /// # Errors
     /// `Corruption` for bytes that are not what was written; `Io`.
     pub(crate) fn spread(&self, column: ColumnId) -> Result<Spread> {
+        let (of, spread) = self.first_spread.get_or_try_init(|| self.reckon(column).map(|spread| (column, spread)))?;
+        if *of == column {
+            return Ok(*spread);
+        }
         if let Some((of, spread)) = *self.spread.lock()
             && of == column
         {

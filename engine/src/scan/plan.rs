@@ -80,7 +80,24 @@ impl Span {
 
     /// Whether some key may lie in both.
     pub(crate) fn overlaps(&self, other: &Span) -> bool {
-        !self.intersect(other).is_empty()
+        (&self.from).max(&other.from) < (&self.to).min(&other.to)
+    }
+
+    /// Whether some key from `first` to `last`, both included, may lie in it.
+    pub(crate) fn overlaps_keys(&self, first: &[u8], last: &[u8]) -> bool {
+        let begins = match &self.from {
+            Edge::Start => true,
+            Edge::At(from, false) => from.as_bytes() <= last,
+            Edge::At(from, true) => from.as_bytes() < last,
+            Edge::End => false,
+        };
+        let goes_on = match &self.to {
+            Edge::Start => false,
+            Edge::At(to, false) => first < to.as_bytes(),
+            Edge::At(to, true) => first <= to.as_bytes(),
+            Edge::End => true,
+        };
+        begins && goes_on && first <= last && !self.is_empty()
     }
 
     /// Whether `key` lies in it.
@@ -102,12 +119,12 @@ impl Span {
 
     /// What of it does not lie in `other`: the part before, and the part behind.
     pub(crate) fn without(&self, other: &Span) -> impl Iterator<Item = Span> + use<> {
-        let before = Span { from: self.from.clone(), to: (&self.to).min(&other.from).clone() };
-        let behind = Span { from: (&self.from).max(&other.to).clone(), to: self.to.clone() };
-        let parts = if other.is_empty() || !self.overlaps(other) {
-            [Some(self.clone()), None]
-        } else {
+        let parts = if self.overlaps(other) {
+            let before = Span { from: self.from.clone(), to: (&self.to).min(&other.from).clone() };
+            let behind = Span { from: (&self.from).max(&other.to).clone(), to: self.to.clone() };
             [Some(before), Some(behind)]
+        } else {
+            [Some(self.clone()), None]
         };
         parts.into_iter().flatten().filter(|part| !part.is_empty())
     }
@@ -115,7 +132,10 @@ impl Span {
 
 /// What of `spans` lies in none of `others`, in their order.
 pub(crate) fn outside<'a>(spans: Vec<Span>, others: impl IntoIterator<Item = &'a Span>) -> Vec<Span> {
-    others.into_iter().fold(spans, |left, other| left.iter().flat_map(|span| span.without(other)).collect())
+    others.into_iter().fold(spans, |left, other| match left.iter().any(|span| span.overlaps(other)) {
+        true => left.iter().flat_map(|span| span.without(other)).collect(),
+        false => left,
+    })
 }
 
 /// The keys of all `spans`, in order, with as few spans as there can be.
@@ -227,6 +247,22 @@ mod tests {
                 let want = whole.contains(&[key]) && !others.iter().any(|other| other.contains(&[key]));
                 assert_eq!(left.iter().filter(|span| span.contains(&[key])).count(), usize::from(want), "key {key}");
                 assert_eq!(whole.contains(&[key]), whole.range().contains(&[key]), "key {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn spans_overlap_where_they_share_a_key() {
+        let edge = |n: u64| match n {
+            0 => Edge::Start,
+            15 => Edge::End,
+            n => Edge::At((&[n as u8 / 2 * 2][..]).into(), n % 2 == 1),
+        };
+        for a in (0..16).flat_map(|from| (0..16).map(move |to| Span { from: edge(from), to: edge(to) })) {
+            for (first, last) in (0..16).flat_map(|first| (0..16).map(move |last| (first, last))) {
+                let b = closed(first, last);
+                assert_eq!(a.overlaps(&b), !a.intersect(&b).is_empty(), "{a:?} {b:?}");
+                assert_eq!(a.overlaps_keys(&[first], &[last]), a.overlaps(&b), "{a:?} {b:?}");
             }
         }
     }

@@ -18,7 +18,7 @@ const COUNTED_MAX: usize = 100_000;
 
 /// The slices of `run` that may hold keys of `range`.
 fn slices_in(run: &RunRef, range: &KeyRange) -> Result<Range<usize>> {
-    if !run.span().overlaps(&Span::of(range)) {
+    if !run.overlaps(&Span::of(range)) {
         return Ok(0..0);
     }
     let slice_of = |bound: &Bound<Key>, unbounded: usize| match bound {

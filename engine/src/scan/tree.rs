@@ -72,6 +72,11 @@ impl RunRef {
         Span::closed(self.first_key(), self.last_key())
     }
 
+    /// Whether it may have rows in `span`.
+    pub(crate) fn overlaps(&self, span: &Span) -> bool {
+        span.overlaps_keys(self.first_key(), self.last_key())
+    }
+
     pub(crate) fn first_key(&self) -> &[u8] {
         self.run.meta().min_key.as_ref()
     }

@@ -69,7 +69,7 @@ fn changed_since(schema: &RunSchema, source: &Source, span: &Span, since: Seq) -
                 Edge::Start | Edge::End => Vec::new(),
             }))
         }
-        Source::Run(run) if run.max_seq() <= since || !run.span().overlaps(span) => Ok(None),
+        Source::Run(run) if run.max_seq() <= since || !run.overlaps(span) => Ok(None),
         Source::Run(run) => {
             let columns = Columns::none(schema);
             let reading = RunReading { with_keys: true, drop_tombstones: false, predicates: &[] };

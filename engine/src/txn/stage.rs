@@ -105,7 +105,7 @@ impl TableSide {
         let mut layers: Vec<Layer> = tree.sources().map(|source| Layer { source, at: Seq::MAX }).collect();
         layers.retain(|layer| match &layer.source {
             Source::Mem(mem) => !mem.table.is_empty(),
-            Source::Run(run) => run.span().overlaps(span),
+            Source::Run(run) => run.overlaps(span),
             Source::Erased(erased) => erased.span.overlaps(span),
         });
         if layers.is_empty() {
@@ -509,7 +509,7 @@ impl Stager {
         let columns = Columns::all(&self.schema);
         let span = Span::of(range);
         let mut streams: Vec<Box<dyn RowStream>> = Vec::new();
-        for run in runs.iter().filter(|run| run.span().overlaps(&span)) {
+        for run in runs.iter().filter(|run| run.overlaps(&span)) {
             streams.push(self.read(run, range.clone(), &columns));
         }
         let ties = match self.doubles {
