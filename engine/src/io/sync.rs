@@ -108,8 +108,7 @@ struct Release {
 impl Drop for Release {
     fn drop(&mut self) {
         if let Some(context) = scheduler::current() {
-            context.wake_all(Wait::Lock(self.address));
-            context.point();
+            context.wake_all_and_point(Wait::Lock(self.address));
         }
     }
 }

@@ -152,6 +152,8 @@ enum Next {
 #[derive(Debug)]
 struct State {
     threads: Vec<ThreadState>,
+    /// Numbers of the threads that have not ended, ascending: a run may have had hundreds.
+    live: Vec<usize>,
     random: Random,
     /// In how many of 8 cases a thread that could go on does.
     stay_of_8: u64,
@@ -195,8 +197,16 @@ impl Scheduler {
     pub(super) fn new(seed: u64, clock: Arc<Clock>, points_max: u64) -> Arc<Self> {
         let mut random = Random::new(seed);
         let stay_of_8 = [0, 4, 7].get(random.index(3)).copied().unwrap_or(0);
-        let state =
-            State { threads: Vec::new(), random, stay_of_8, trace: mix(seed), points: 0, points_max, end: None };
+        let state = State {
+            threads: Vec::new(),
+            live: Vec::new(),
+            random,
+            stay_of_8,
+            trace: mix(seed),
+            points: 0,
+            points_max,
+            end: None,
+        };
         UNDER_WAY.fetch_add(1, Ordering::Relaxed);
         Arc::new(Scheduler { state: Mutex::new(state), clock, ended: Condvar::new() })
     }
@@ -234,9 +244,7 @@ impl Scheduler {
                 Ok((Peer { scheduler: Arc::clone(self), number }, handle))
             }
             Err(e) => {
-                if let Some(thread) = self.state().threads.get_mut(number) {
-                    thread.status = Status::Finished;
-                }
+                self.state().finished(number);
                 Err(e)
             }
         }
@@ -256,6 +264,7 @@ impl Scheduler {
             unparked: false,
         };
         state.threads.push(thread);
+        state.live.push(number);
         (number, turn)
     }
 
@@ -323,9 +332,7 @@ impl Scheduler {
 
     fn finish(&self, me: usize) {
         let mut state = self.state();
-        if let Some(thread) = state.threads.get_mut(me) {
-            thread.status = Status::Finished;
-        }
+        state.finished(me);
         if me == 0 {
             return self.end(&mut state, End::Returned);
         }
@@ -356,12 +363,11 @@ impl State {
 
     /// A ready thread: `me` where the seed says to stay, else any.
     fn choose(&mut self, me: Option<usize>) -> Option<usize> {
-        let ready = || {
-            let ready = |thread: &ThreadState| matches!(thread.status, Status::Ready);
-            self.threads.iter().enumerate().filter(move |(_, thread)| ready(thread)).map(|(number, _)| number)
-        };
+        let is_ready =
+            |number: &usize| self.threads.get(*number).is_some_and(|thread| matches!(thread.status, Status::Ready));
+        let ready = || self.live.iter().copied().filter(is_ready);
         let count = ready().count();
-        let stays = me.filter(|me| ready().any(|number| number == *me));
+        let stays = me.filter(is_ready);
         match stays {
             Some(me) if count == 1 || self.random.chance(self.stay_of_8, 8) => Some(me),
             _ => {
@@ -371,8 +377,16 @@ impl State {
         }
     }
 
+    fn finished(&mut self, number: usize) {
+        if let Some(thread) = self.threads.get_mut(number) {
+            thread.status = Status::Finished;
+        }
+        self.live.retain(|live| *live != number);
+    }
+
     fn wake_due(&mut self, now: u64) {
-        for thread in &mut self.threads {
+        for number in &self.live {
+            let Some(thread) = self.threads.get_mut(*number) else { continue };
             if matches!(thread.status, Status::Blocked { deadline: Some(deadline), .. } if deadline <= now) {
                 thread.status = Status::Ready;
                 thread.timed_out = true;
@@ -385,19 +399,28 @@ impl State {
             Status::Blocked { deadline, .. } => deadline,
             _ => None,
         };
-        self.threads.iter().filter_map(deadline).min()
+        self.live.iter().filter_map(|number| self.threads.get(*number)).filter_map(deadline).min()
     }
 
     /// Readies all threads, or one of the seed's choosing, that wait for `what`.
     fn wake(&mut self, what: Wait, all: bool) {
         let waits = |thread: &ThreadState| matches!(thread.status, Status::Blocked { on, .. } if on == what);
-        let count = self.threads.iter().filter(|thread| waits(thread)).count();
-        let chosen = if all { None } else { Some(self.random.index(count)) };
-        for (place, thread) in self.threads.iter_mut().filter(|thread| waits(thread)).enumerate() {
+        let chosen = match all {
+            true => None,
+            false => {
+                let of_live = self.live.iter().filter_map(|number| self.threads.get(*number));
+                let count = of_live.filter(|thread| waits(thread)).count();
+                Some(self.random.index(count))
+            }
+        };
+        let mut place = 0;
+        for number in &self.live {
+            let Some(thread) = self.threads.get_mut(*number).filter(|thread| waits(thread)) else { continue };
             if chosen.is_none_or(|chosen| chosen == place) {
                 thread.status = Status::Ready;
                 thread.timed_out = false;
             }
+            place += 1;
         }
     }
 
@@ -441,6 +464,13 @@ impl Context {
 
     pub(in crate::io) fn wake_all(&self, what: Wait) {
         self.scheduler.state().wake(what, true);
+    }
+
+    /// [`Context::wake_all`], and then a [`Context::point`].
+    pub(in crate::io) fn wake_all_and_point(&self, what: Wait) {
+        let mut state = self.scheduler.state();
+        state.wake(what, true);
+        self.scheduler.switch(state, self.me);
     }
 
     pub(in crate::io) fn wake_one(&self, what: Wait) {
