@@ -170,7 +170,7 @@ fn changes(random: &mut Random, writer: i64, counter: u64) -> Vec<Change> {
     let own = |random: &mut Random| 1000 * writer + random.below(40) as i64;
     // Mostly without a payload: a seed has many operations to do.
     let tag = |random: &mut Random| (random.next_u64() >> 2 & !3) + random.below(8) / 7;
-    let mut changes = vec![Change::Put("t", -10 - writer, counter << 2)];
+    let mut changes = vec![Change::Put("t", own_row(writer), counter << 2)];
     match random.below(20) {
         // More than a small memtable: staged.
         0 => changes.extend((0..12).map(|k| Change::Put("t", 1000 * writer + k, tag(random) | 3))),
@@ -295,14 +295,37 @@ enum Seen {
     Rows(Vec<(i64, Option<u64>)>),
 }
 
+impl Seen {
+    /// Whether a doubtful commit left its traces.
+    fn happened(&self, writer: i64, counter: u64) -> bool {
+        match self {
+            Seen::All(found) => happened(found, writer, counter),
+            Seen::Rows(rows) => writer == CREATOR || rows.contains(&(own_row(writer), Some(counter << 2))),
+        }
+    }
+
+    fn differs_from(&self, expect: &State) -> Option<String> {
+        let rows = match self {
+            Seen::All(found) => return difference(found, expect).map(|lines| format!("\n{lines}")),
+            Seen::Rows(rows) => rows,
+        };
+        let there = |k: i64| expect.get("t").and_then(|table| table.rows.get(&k)).copied();
+        let (k, tag) = rows.iter().find(|(k, tag)| there(*k) != *tag)?;
+        Some(format!("row {k} is {tag:?}, expected {:?}", there(*k)))
+    }
+}
+
+/// The row that says how many commits a writer has tried.
+fn own_row(writer: i64) -> i64 {
+    -10 - writer
+}
+
+/// Some rows by their keys, and every writer's own: a doubtful commit is known by it.
 fn some_rows(snapshot: &Snapshot, shared: &Shared, random: &mut Random) -> Result<Vec<(i64, Option<u64>)>> {
     let table = snapshot.table("t")?.expect("the table is there");
-    let mut rows = Vec::new();
-    for _ in 0..8 {
-        let k = 1000 * (1 + random.below(shared.plan.writers) as i64) + random.below(40) as i64;
-        rows.push((k, model::get(snapshot, &table, k)?));
-    }
-    Ok(rows)
+    let mut keys: Vec<i64> = (1..=shared.plan.writers as i64).map(own_row).collect();
+    keys.extend((0..8).map(|_| 1000 * (1 + random.below(shared.plan.writers) as i64) + random.below(40) as i64));
+    keys.into_iter().map(|k| Ok((k, model::get(snapshot, &table, k)?))).collect()
 }
 
 fn look(db: &Db, shared: &Shared, seed: u64, rounds: u64) {
@@ -318,7 +341,7 @@ fn look(db: &Db, shared: &Shared, seed: u64, rounds: u64) {
             thread::sleep(Duration::from_micros(random.below(3_000)));
         }
         // Mostly some rows by their keys: all of them cost as much as some hundred of these.
-        let found = match shared.plan.sync == SyncMode::Always && random.chance(3, 4) {
+        let found = match random.chance(3, 4) {
             true => some_rows(&snapshot, shared, &mut random).map(Seen::Rows),
             false => read(&snapshot).map(Seen::All),
         };
@@ -386,21 +409,20 @@ fn recovered(db: &Db, shared: &Shared, base: &mut Base, lost_power: bool) -> std
         survived.iter().for_each(|changes| add(&mut state, changes));
         state
     };
-    // All that came back must be there, but for commits that were not durable when they came back: of those any first part.
     let mut state = base.state.clone();
-    let mut prefixes = vec![with_survivors(&state)];
-    for (_, changes) in &commits {
-        changes.iter().for_each(|change| model::apply(&mut state, change));
-        prefixes.push(with_survivors(&state));
-    }
-    let whole = prefixes.pop().unwrap_or_default();
+    commits.iter().flat_map(|(_, changes)| changes).for_each(|change| model::apply(&mut state, change));
+    let whole = with_survivors(&state);
     match difference(&found, &whole) {
         None => base.state = whole,
-        Some(_) if lost_power && prefixes.iter().any(|state| difference(&found, state).is_none()) => {
+        // All that came back must be there, but for commits that were not durable when they came back: of those any first part.
+        Some(lines) => {
+            let part = if lost_power { last_part(&base.state, &commits, &found, &with_survivors) } else { None };
+            let Some(part) = part else {
+                return Err(format!("recovered up to {seq} (acknowledged up to {last}):\n{lines}"));
+            };
             shared.note("unacknowledged history cut");
-            base.state = prefixes.into_iter().rfind(|state| difference(&found, state).is_none()).unwrap_or_default();
+            base.state = part;
         }
-        Some(lines) => return Err(format!("recovered up to {seq} (acknowledged up to {last}):\n{lines}")),
     }
     let count = (commits.len() + survived.len()) as u64;
     if !lost_power && seq != base.seq + count {
@@ -410,10 +432,29 @@ fn recovered(db: &Db, shared: &Shared, base: &mut Base, lost_power: bool) -> std
     Ok(())
 }
 
+/// The last state on the way from `state` through commits that is what was found, but for the last.
+fn last_part(
+    state: &State,
+    commits: &[(Seq, Vec<Change>)],
+    found: &BTreeMap<String, model::Table>,
+    with_survivors: &dyn Fn(&State) -> State,
+) -> Option<State> {
+    let mut state = state.clone();
+    let mut part = None;
+    for (_, changes) in commits {
+        let now = with_survivors(&state);
+        if difference(found, &now).is_none() {
+            part = Some(now);
+        }
+        changes.iter().for_each(|change| model::apply(&mut state, change));
+    }
+    part
+}
+
 /// Whether a doubtful commit left its traces.
 fn happened(found: &BTreeMap<String, model::Table>, writer: i64, counter: u64) -> bool {
     let Some(table) = found.get("t") else { return false };
-    writer == CREATOR || table.rows.get(&(-10 - writer)) == Some(&(counter << 2))
+    writer == CREATOR || table.rows.get(&own_row(writer)) == Some(&(counter << 2))
 }
 
 /// What all increments have come to.
@@ -458,27 +499,15 @@ fn check_seen(shared: &Shared, base: &Base) -> std::result::Result<(), String> {
         while let Some((_, changes)) = next.next_if(|(at, _)| *at <= seq) {
             changes.iter().for_each(|change| model::apply(&mut state, change));
         }
-        let found = match found {
-            Seen::All(found) => found,
-            Seen::Rows(rows) => {
-                let there = |k: &i64| state.get("t").and_then(|table| table.rows.get(k)).copied();
-                match rows.iter().find(|(k, tag)| there(k) != *tag) {
-                    Some((k, tag)) => {
-                        let expected = there(k);
-                        return Err(format!("a snapshot of commit {seq}: row {k} is {tag:?}, expected {expected:?}"));
-                    }
-                    None => continue,
-                }
-            }
-        };
-        let mut expect = state.clone();
+        let mut with_doubtful = None;
         if shared.plan.sync != SyncMode::Always {
             let doubtful = shared.doubtful.lock().unwrap();
-            let seen = doubtful.iter().filter(|(writer, counter, _)| happened(&found, *writer, *counter));
-            seen.for_each(|(_, _, changes)| add(&mut expect, changes));
+            let seen = doubtful.iter().filter(|(writer, counter, _)| found.happened(*writer, *counter));
+            let expect = with_doubtful.insert(state.clone());
+            seen.for_each(|(_, _, changes)| add(expect, changes));
         }
-        if let Some(lines) = difference(&found, &expect) {
-            return Err(format!("a snapshot of commit {seq}:\n{lines}"));
+        if let Some(what) = found.differs_from(with_doubtful.as_ref().unwrap_or(&state)) {
+            return Err(format!("a snapshot of commit {seq}: {what}"));
         }
     }
     Ok(())
