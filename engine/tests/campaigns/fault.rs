@@ -11,8 +11,9 @@ What must hold, beside that nothing panics:
   failure makes of it, and in what a power failure makes of it once it was opened again: a failed sync's pages
   read new until the crash and old after.
 - Interruptions and short transfers change nothing at all.
-- A write that is lost, lands elsewhere or is stored wrong, and a read that gives other bytes, never lead to a wrong answer:
-  the right one, or an error. What a clean close had sealed is never cut away silently.
+- A write that is lost, lands elsewhere or is stored wrong, a log all of whose writes are lost from there on, and a read that
+  gives other bytes, never lead to a wrong answer: the right one, or an error. What a clean close had sealed is never cut away
+  silently.
 */
 
 use crate::model::{self, Change, State, difference, read};
@@ -155,6 +156,10 @@ fn faults(class: Class, call: &Call, sticky: bool) -> Vec<Fault> {
             }
         }
         Class::Silent(kind) if transfers && !sticky => vec![at(kind)],
+        // From there on the log keeps nothing, while all else is as it should be: what is missing in the end is its end.
+        Class::Silent(FaultKind::Lost) if call.operation == Operation::Write && call.path.contains("wal-") => {
+            vec![at(FaultKind::Lost).on(Operation::Write).path_with("wal-")]
+        }
         Class::Short | Class::Silent(_) => Vec::new(),
     }
 }

@@ -10,6 +10,7 @@ one seed. docs/testing.md says what each one shows, how to run it longer, and ho
     blocks       power loss below a real file system, where the machine allows it
     simulation   threads, faults and crashes from one seed
     conflicts    transactions of which one must lose
+    ranges       deleted ranges through flushes, merges and reopenings
     teeth        seeded bugs, each of which the others must find
 ```
 */
@@ -23,6 +24,7 @@ mod conflicts;
 mod crash;
 mod fault;
 mod model;
+mod ranges;
 mod simulation;
 #[cfg(feature = "mutants")]
 mod teeth;
