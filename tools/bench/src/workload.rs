@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::names;
 use crate::result::TableOfFigures;
 use crate::settings::Settings;
-use crate::workloads::{durable_commit, metrics, open_close, sql, ycsb};
+use crate::workloads::{durable_commit, learned_index, metrics, open_close, sql, ycsb};
 use omendb_engine::ErrorKind;
 use omendb_engine::db::Db;
 use serde_json::Value;
@@ -29,7 +29,6 @@ pub(crate) enum Kind {
     /// By clients; this opens the database.
     Driven(fn(&Settings) -> Result<Box<dyn Workload + '_>, Failure>),
     /// In its own way. It opens the database itself if it needs one, and takes of the settings what makes sense.
-    #[expect(dead_code, reason = "no workload of this kind is here yet")]
     Tables(fn(&Settings) -> Result<Vec<TableOfFigures>, Failure>),
 }
 
@@ -45,6 +44,7 @@ pub(crate) const WORKLOADS: &[&Entry] = &[
     &durable_commit::ENTRY,
     &open_close::ENTRY,
     &sql::ENTRY,
+    &learned_index::ENTRY,
 ];
 
 /// The workload with this name.

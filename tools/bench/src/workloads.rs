@@ -3,6 +3,7 @@ The workloads, one file each, and what they share: tables of their own, and a da
 */
 
 pub(crate) mod durable_commit;
+pub(crate) mod learned_index;
 pub(crate) mod metrics;
 pub(crate) mod open_close;
 pub(crate) mod sql;
