@@ -16,7 +16,9 @@ mod stats;
 mod worker;
 
 pub use crate::manifest::LoadRecord;
-pub use crate::scan::{Row, Scan, ScanMetrics, ScanRequest};
+pub use crate::scan::{
+    Aggregate, AggregateMetrics, AggregateRequest, Aggregation, Row, Scan, ScanMetrics, ScanRequest,
+};
 pub use crate::txn::pace::DelayCause;
 pub use crate::txn::{Expectation, Ingest, IngestReport, OnConflict, Snapshot, Transaction, WriteKind};
 pub use crate::wal::SyncMode;

@@ -10,6 +10,9 @@ slices whose statistics exclude them. `run/format.rs` draws the file.
     locators     where each vector lies, in few bits
     statistics   rows, nulls, least, greatest and sum of each column of each slice
     predicate    tests of a column against constants, and what statistics say about them
+    select       which rows pass such tests
+    summary      what slices come to without their rows, where statistics say it exactly
+    pieces       rows by their places, and the places of keys
     tile         a tile's columns as vectors
     writer       rows in, file out; encoders on their own threads
     reader       the open run: lookups and positional reads
@@ -31,12 +34,15 @@ mod format;
 pub(crate) mod fuzz;
 mod locators;
 pub mod meta;
+pub(crate) mod pieces;
 pub mod predicate;
 mod reader;
 mod scan;
 mod search;
+pub(crate) mod select;
 mod spread;
 mod statistics;
+pub(crate) mod summary;
 mod tile;
 mod verify;
 mod writer;
@@ -45,7 +51,9 @@ pub use meta::RunMeta;
 pub use predicate::{ColumnPredicate, CompareOp, Test};
 pub use reader::{Found, Run, RunIndexStats};
 pub use scan::{RunScan, RunScanMetrics, RunScanOptions, SCAN_ROWS_MAX};
+pub use select::decides;
 pub use statistics::SliceStats;
+pub(crate) use statistics::{Needs, sum_type};
 pub use verify::Finding;
 pub use writer::RunWriter;
 

@@ -9,6 +9,8 @@ Reading: the rows of a table under a snapshot, by key, by many keys, or by range
     point    rows by key
     split    ranges of about equal size, for threads
     expiry   rows that have outlived their table's time to live
+    passing  rows that pass a filter, above the merge
+    aggregate  counts, least and greatest values and sums of groups, from statistics where they say them
 ```
 
 A scan cuts the keys into stretches that the same sources cover ([`plan`]). Where one source covers a stretch, its rows
@@ -23,8 +25,10 @@ Where rows expire, they are left out above the merge ([`expiry`]), and only of s
 An iterator that has failed stays failed; an error is never the end of the data.
 */
 
+pub(crate) mod aggregate;
 pub(crate) mod expiry;
 pub(crate) mod merge;
+pub(crate) mod passing;
 pub(crate) mod plan;
 pub(crate) mod point;
 pub(crate) mod rows;
@@ -32,16 +36,19 @@ pub(crate) mod source;
 pub(crate) mod split;
 pub(crate) mod tree;
 
+pub use aggregate::{Aggregate, AggregateMetrics, AggregateRequest, Aggregation};
 pub use tree::LAST_LEVEL;
 
 use crate::error::{Error, Result};
 use crate::key::KeyRange;
+use crate::run::select::RowTest;
 use crate::run::{ColumnPredicate, RunBatch, RunScanMetrics, RunSchema};
 use crate::types::{ColumnId, ColumnType, Seq, TableDef, Value};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use expiry::{Expiry, Unexpired};
 use merge::{Merge, RowStream, Ties};
+use passing::Passing;
 use plan::{Span, Stretch, stretches};
 use source::{Columns, MemStream, RunReading, RunStream};
 use std::collections::VecDeque;
@@ -58,9 +65,12 @@ pub struct ScanRequest {
     pub projection: Vec<ColumnId>,
     /// All must hold for a row to matter: used to leave out slices by their zone maps; rows that fail may still come.
     pub predicates: Vec<ColumnPredicate>,
+    /// All must hold for a row to come: exactly, by [`crate::run::decides`]. They leave out slices too, and columns beside theirs are read
+    /// only for rows that pass, where one run alone has the keys.
+    pub filter: Vec<ColumnPredicate>,
     /// From the last key to the first.
     pub reverse: bool,
-    /// At most so many rows. Only sound when the predicates are not needed to be exact by the caller.
+    /// At most so many rows, of those that pass the filter.
     pub limit: Option<usize>,
 }
 
@@ -192,9 +202,14 @@ impl Projection {
 
 /// The place of the column by which rows expire among columns to be read; put behind them where it is not there.
 fn place_of(columns: &mut Vec<(ColumnId, ColumnType)>, expiry: &Expiry) -> usize {
-    let place = columns.iter().position(|(id, _)| *id == expiry.column()).unwrap_or(columns.len());
+    place_in(columns, expiry.column(), expiry.ty)
+}
+
+/// The place of a column among columns to be read; put behind them where it is not there.
+fn place_in(columns: &mut Vec<(ColumnId, ColumnType)>, id: ColumnId, ty: ColumnType) -> usize {
+    let place = columns.iter().position(|(other, _)| *other == id).unwrap_or(columns.len());
     if place == columns.len() {
-        columns.push((expiry.column(), expiry.ty));
+        columns.push((id, ty));
     }
     place
 }
@@ -320,6 +335,24 @@ fn may_have_expired(layers: &[&Layer], expiry: &Expiry) -> Result<bool> {
 
 /// The streams of one stretch.
 fn open(stretch: &Stretch, layers: &[Layer], columns: &Columns, reading: &Reading) -> Result<Box<dyn RowStream>> {
+    let alone = matches!(stretch.sources.as_slice(), [only] if matches!(layers.get(*only), Some(Layer { source: Source::Run(_), .. })));
+    if reading.filter.is_empty() || (alone && !reading.keep_tombstones) {
+        return open_unfiltered(stretch, layers, columns, reading);
+    }
+    let mut with_tested = columns.clone();
+    let tested: Vec<usize> =
+        reading.filter.iter().map(|(test, ty)| place_in(&mut with_tested.projection, test.column, *ty)).collect();
+    let rows = open_unfiltered(stretch, layers, &with_tested, reading)?;
+    Ok(Box::new(Passing::new(rows, &reading.filter, tested, columns.projection.len())?))
+}
+
+/// The same without the filter, but where one run has all the rows.
+fn open_unfiltered(
+    stretch: &Stretch,
+    layers: &[Layer],
+    columns: &Columns,
+    reading: &Reading,
+) -> Result<Box<dyn RowStream>> {
     let chosen: Vec<&Layer> = stretch.sources.iter().filter_map(|place| layers.get(*place)).collect();
     let Some(expiry) = reading.expiry else { return Ok(open_all(stretch, chosen, columns, reading, None)) };
     if !may_have_expired(&chosen, &expiry)? {
@@ -361,6 +394,10 @@ fn open_all(
     let oldest = chosen.len().saturating_sub(1);
     let mut streams: Vec<Box<dyn RowStream>> = Vec::with_capacity(chosen.len());
     let drop_tombstones = !reading.keep_tombstones;
+    let tests: Vec<ColumnPredicate> = match alone && drop_tombstones {
+        true => reading.filter.iter().map(|(test, _)| test.clone()).collect(),
+        false => Vec::new(),
+    };
     for (place, layer) in chosen.into_iter().enumerate() {
         let drop_tombstones = alone && drop_tombstones;
         let rows: Box<dyn RowStream> = match &layer.source {
@@ -370,7 +407,7 @@ fn open_all(
             Source::Run(run) => {
                 let predicates = if place == oldest { predicates.as_slice() } else { &[] };
                 let with_keys = reading.with_keys || !alone;
-                let reading = RunReading { with_keys, drop_tombstones, predicates };
+                let reading = RunReading { with_keys, drop_tombstones, predicates, filter: &tests };
                 Box::new(RunStream::new(run, range.clone(), columns, reading))
             }
         };
@@ -395,6 +432,8 @@ struct Reading {
     /// There is something older that tombstones hide, elsewhere.
     keep_tombstones: bool,
     predicates: Vec<ColumnPredicate>,
+    /// What rows must pass, with the types of the columns.
+    filter: Vec<(ColumnPredicate, ColumnType)>,
     /// Rows that have expired are left out; never where something older stays elsewhere, which they hide.
     expiry: Option<Expiry>,
 }
@@ -432,13 +471,20 @@ impl LayerScan {
         if columns.reverse {
             stretches.make_contiguous().reverse();
         }
-        let reading = Reading { with_keys, keep_tombstones: false, predicates, expiry: None };
+        let reading = Reading { with_keys, keep_tombstones: false, predicates, filter: Vec::new(), expiry: None };
         LayerScan { layers: kept, columns, reading, stretches, current: None, done: ScanMetrics::default() }
     }
 
     /// Without rows that have expired.
     pub(crate) fn expiring(mut self, expiry: Option<Expiry>) -> Self {
         self.reading.expiry = expiry;
+        self
+    }
+
+    /// Only rows that pass all of `filter`, whose columns have these types.
+    pub(crate) fn passing(mut self, filter: Vec<(ColumnPredicate, ColumnType)>) -> Self {
+        self.reading.predicates.extend(filter.iter().map(|(test, _)| test.clone()));
+        self.reading.filter = filter;
         self
     }
 
@@ -469,6 +515,28 @@ impl RowStream for LayerScan {
     }
 }
 
+/// # Errors
+/// `InvalidArgument` for ranges that overlap or do not ascend.
+fn check_ranges(ranges: &[KeyRange]) -> Result<()> {
+    if ranges.windows(2).any(|pair| matches!(pair, [a, b] if Span::of(a).to > Span::of(b).from)) {
+        return Err(Error::invalid("the ranges of a scan must ascend and not overlap"));
+    }
+    Ok(())
+}
+
+/// Predicates with the types of their columns.
+///
+/// # Errors
+/// `NoSuchColumn`; `InvalidArgument` for those by which rows cannot be told.
+fn typed(table: &TableDef, predicates: Vec<ColumnPredicate>) -> Result<Vec<(ColumnPredicate, ColumnType)>> {
+    let with_type = |predicate: ColumnPredicate| {
+        let ty = projected_type(table, predicate.column)?;
+        RowTest::new(&predicate, ty)?;
+        Ok((predicate, ty))
+    };
+    predicates.into_iter().map(with_type).collect()
+}
+
 /// Batches of a scan, at most 8,192 rows each. Fused on error.
 #[derive(Debug)]
 pub struct Scan {
@@ -489,11 +557,12 @@ impl Scan {
     ) -> Result<Scan> {
         let projection = Projection::of(table, &request.projection)?;
         let schema = table.projected_schema(&request.projection)?;
-        if request.ranges.windows(2).any(|pair| matches!(pair, [a, b] if Span::of(a).to > Span::of(b).from)) {
-            return Err(Error::invalid("the ranges of a scan must ascend and not overlap"));
-        }
+        check_ranges(&request.ranges)?;
+        let filter = typed(table, request.filter)?;
         let columns = Columns::new(&RunSchema::of(table)?, projection.stored.clone(), request.reverse);
-        let stream = LayerScan::new(layers, &request.ranges, columns, request.predicates, false).expiring(expiry);
+        let stream = LayerScan::new(layers, &request.ranges, columns, request.predicates, false)
+            .expiring(expiry)
+            .passing(filter);
         Ok(Scan {
             stream: Some(Box::new(stream)),
             projection,

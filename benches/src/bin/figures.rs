@@ -1,8 +1,9 @@
 /*!
-The figures of README: loading, size, grouping, lookups and ranges over five million rows of training metrics.
+The figures of README: loading, size, grouping, filtering, lookups and ranges over five million rows of training metrics.
 
 ```text
     cargo build --release && cargo run --release -p omendb-benches --bin figures [-- --flights flights-3m.parquet]
+    … --bin figures -- --only-queries      on the database that an earlier run has left
 ```
 
 Every answer is checked against the generator or against DataFusion over the same file; a wrong one ends the program.
@@ -13,12 +14,14 @@ end and run as processes of their own, `omendb-load`, whose peak memory is read 
 use arrow::array::{Array, Float64Array, Int64Array};
 use arrow::util::pretty::pretty_format_batches;
 use clap::Parser;
+use datafusion::datasource::MemTable;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use omendb_benches::metrics::MetricsOptions;
 use omendb_sql::{Database, OpenOptions, Outcome, Prepared, ScalarValue, Session};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -38,6 +41,9 @@ struct Args {
     /// A flights file in Parquet to load as well.
     #[arg(long)]
     flights: Option<PathBuf>,
+    /// Leave out the loads.
+    #[arg(long)]
+    only_queries: bool,
 }
 
 fn main() -> std::process::ExitCode {
@@ -54,14 +60,28 @@ fn run(args: &Args) -> Result<()> {
     std::fs::create_dir_all(&args.dir)?;
     let metrics = MetricsOptions { rows: args.rows, runs: 1_000, seed: 42 };
     let parquet = generated(args, "parquet")?;
-    let csv = generated(args, "csv")?;
-
     println!("| figure | median | range |\n|---|---|---|");
+    let database = match args.only_queries {
+        true => args.dir.join("metrics.omendb"),
+        false => loads(args, &parquet)?,
+    };
+    let database = Database::open(OpenOptions { dir: Some(database), ..OpenOptions::default() })?;
+    let session = database.session();
+    grouping(args, &session, &parquet)?;
+    aggregates(args, &database, &parquet)?;
+    lookups(args, &session, metrics)?;
+    ranges(args, &session, metrics)?;
+    Ok(())
+}
+
+/// Loads and sizes; gives the metrics' database.
+fn loads(args: &Args, parquet: &Path) -> Result<PathBuf> {
+    let csv = generated(args, "csv")?;
     let key = ["--primary-key", "run_id,step"];
     load(args, "metrics", "load from CSV, key (run_id, step)", &csv, &key, args.rows)?;
-    let database = load(args, "metrics", "load from Parquet, key (run_id, step)", &parquet, &key, args.rows)?;
+    let database = load(args, "metrics", "load from Parquet, key (run_id, step)", parquet, &key, args.rows)?;
     let on_disk = bytes_below(&database)?;
-    let in_parquet = std::fs::metadata(&parquet)?.len();
+    let in_parquet = std::fs::metadata(parquet)?.len();
     println!(
         "| size on disk against the zstd Parquet file | {:.2} | {:.1} MiB, {:.1} MiB |",
         ratio(on_disk, in_parquet),
@@ -78,12 +98,7 @@ fn run(args: &Args) -> Result<()> {
             mib(theirs)
         );
     }
-    let database = Database::open(OpenOptions { dir: Some(database), ..OpenOptions::default() })?;
-    let session = database.session();
-    grouping(args, &session, &parquet)?;
-    lookups(args, &session, metrics)?;
-    ranges(args, &session, metrics)?;
-    Ok(())
+    Ok(database)
 }
 
 /// The metrics file with this extension, generated if it is not there.
@@ -158,8 +173,7 @@ fn check_count(database: &Path, table: &str, rows: u64) -> Result<()> {
 
 /// `GROUP BY run_id` here and in DataFusion over the Parquet file, in turn.
 fn grouping(args: &Args, session: &Session, parquet: &Path) -> Result<()> {
-    let sql = "SELECT run_id, count(*) AS n, avg(loss) AS a, min(loss) AS lo, max(acc) AS hi FROM metrics \
-               GROUP BY run_id ORDER BY run_id";
+    let sql = GROUPED;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
     runtime.block_on(context.register_parquet(
@@ -190,6 +204,117 @@ fn grouping(args: &Args, session: &Session, parquet: &Path) -> Result<()> {
     print_row("the same in DataFusion over the Parquet file", "ms", &mut theirs);
     print_row("ratio, pair by pair", "×", &mut ratios);
     Ok(())
+}
+
+const GROUPED: &str = "SELECT run_id, count(*) AS n, avg(loss) AS a, min(loss) AS lo, max(acc) AS hi FROM metrics \
+                       GROUP BY run_id ORDER BY run_id";
+const WHOLE: &str = "SELECT count(*) AS n, avg(loss) AS a, min(loss) AS lo, max(acc) AS hi FROM metrics";
+const FILTERED: &str = "SELECT count(*) AS n, avg(loss) AS a FROM metrics WHERE acc > 0.9";
+const SELECTIVE: &str =
+    "SELECT count(*) AS n, avg(loss) AS a, min(lr) AS lo, max(ts) AS last FROM metrics WHERE loss > 7";
+
+/// Aggregates from statistics and from rows, at rest and with a tenth of the rows in upper levels, each beside DataFusion on the same rows in
+/// memory.
+fn aggregates(args: &Args, database: &Database, parquet: &Path) -> Result<()> {
+    let memory = Memory::of(parquet)?;
+    let (session, rows) = (database.session(), database.session());
+    rows.execute("SET enable_slice_aggregate = off")?;
+    memory.compare(args, "GROUP BY run_id from statistics", &session, GROUPED)?;
+    memory.compare(args, "GROUP BY run_id from rows", &rows, GROUPED)?;
+    memory.compare(args, "the same aggregates of the whole table", &session, WHOLE)?;
+    memory.compare(args, "count, avg WHERE acc > 0.9", &session, FILTERED)?;
+    memory.compare(args, "count, avg WHERE acc > 0.9, from rows", &rows, FILTERED)?;
+    memory.compare(args, "count, avg, min, max WHERE loss > 7", &session, SELECTIVE)?;
+    let upper = with_upper_levels(args, parquet)?;
+    let (session, rows) = (upper.session(), upper.session());
+    rows.execute("SET enable_slice_aggregate = off")?;
+    memory.compare(args, "a tenth in upper levels: GROUP BY run_id from statistics", &session, GROUPED)?;
+    memory.compare(args, "a tenth in upper levels: GROUP BY run_id from rows", &rows, GROUPED)?;
+    memory.compare(args, "a tenth in upper levels: count, avg WHERE acc > 0.9", &session, FILTERED)?;
+    drop((session, rows));
+    Ok(upper.close()?)
+}
+
+/// A database of the same rows, in which the last tenth of every run's steps lies in upper levels.
+fn with_upper_levels(args: &Args, parquet: &Path) -> Result<Database> {
+    let dir = args.dir.join("upper.omendb");
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    let database = Database::open(OpenOptions { dir: Some(dir), ..OpenOptions::default() })?;
+    let session = database.session();
+    session.execute(omendb_benches::metrics::METRICS_TABLE)?;
+    let last = args.rows / 1_000 * 9 / 10;
+    let insert = format!("INSERT INTO metrics SELECT * FROM '{}' WHERE step", parquet.display());
+    session.execute(&format!("{insert} < {last}"))?;
+    database.engine().compact(None)?;
+    session.execute(&format!("{insert} >= {last}"))?;
+    database.engine().flush()?;
+    let table = database.engine().snapshot()?.table("metrics")?.ok_or("no table")?;
+    let runs = database.engine().run_stats(&table)?;
+    let below = |last: bool| {
+        runs.iter()
+            .filter(|run| (run.level == omendb_engine::scan::LAST_LEVEL) == last)
+            .map(|run| run.rows)
+            .sum::<u64>()
+    };
+    println!(
+        "| rows in upper levels | {:.3} of all | {} runs |",
+        ratio(below(false), below(false) + below(true)),
+        runs.len()
+    );
+    drop(session);
+    Ok(database)
+}
+
+/// DataFusion over the rows in memory.
+struct Memory {
+    runtime: tokio::runtime::Runtime,
+    context: SessionContext,
+}
+
+impl Memory {
+    fn of(parquet: &Path) -> Result<Memory> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
+        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+        let path = parquet.to_str().ok_or("the path is not UTF-8")?;
+        let batches = runtime
+            .block_on(async { context.read_parquet(path, ParquetReadOptions::default()).await?.collect().await })?;
+        let schema = batches.first().ok_or("no rows")?.schema();
+        let mut partitions = vec![Vec::new(), Vec::new()];
+        for (at, batch) in batches.into_iter().enumerate() {
+            partitions.get_mut(at % 2).ok_or("no partition")?.push(batch);
+        }
+        context.register_table("metrics", Arc::new(MemTable::try_new(schema, partitions)?))?;
+        Ok(Memory { runtime, context })
+    }
+
+    /// A query here and there, in turn; the answers must agree.
+    fn compare(&self, args: &Args, title: &str, session: &Session, sql: &str) -> Result<()> {
+        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..=args.rounds {
+            let start = Instant::now();
+            let mine = collect(session.execute(sql)?)?;
+            let here = start.elapsed();
+            let start = Instant::now();
+            let reference = self.runtime.block_on(async { self.context.sql(sql).await?.collect().await })?;
+            let there = start.elapsed();
+            let (mine, reference) =
+                (pretty_format_batches(&mine)?.to_string(), pretty_format_batches(&reference)?.to_string());
+            if !close(&mine, &reference) {
+                return Err(format!("{title}: the answers differ").into());
+            }
+            if round > 0 {
+                ours.push(millis(here));
+                theirs.push(millis(there));
+                ratios.push(millis(here) / millis(there));
+            }
+        }
+        print_row(title, "ms", &mut ours);
+        print_row("… DataFusion on the rows in memory", "ms", &mut theirs);
+        print_row("… ratio, pair by pair", "×", &mut ratios);
+        Ok(())
+    }
 }
 
 /// Prepared lookups by key, cached: every row checked against the generator.

@@ -43,6 +43,7 @@ impl Survey for Fences {
                 with_keys: false,
                 predicates: Vec::new(),
                 prune: false,
+                filter: Vec::new(),
                 reverse: false,
             };
             if run.run.scan(options).next()?.is_none() {

@@ -67,6 +67,22 @@ impl Test {
         }
     }
 
+    /// Whether every row of a slice with these statistics passes. `true` is a proof, `false` is not.
+    pub fn must_match(&self, stats: &SliceStats) -> bool {
+        let no_nulls = stats.nulls == 0;
+        match self {
+            Test::IsNull => stats.nulls == stats.rows,
+            Test::IsNotNull => no_nulls,
+            Test::Compare(op, constant) => no_nulls && must_compare(*op, constant, stats),
+            Test::NullOrAtLeast(constant) => {
+                stats.nulls == stats.rows || must_compare(CompareOp::GtEq, constant, stats)
+            }
+            Test::In(constants) => {
+                no_nulls && constants.iter().any(|constant| must_compare(CompareOp::Eq, constant, stats))
+            }
+        }
+    }
+
     /// Whether a column that a run does not have, all NULL, may pass.
     pub fn may_match_absent(&self) -> bool {
         matches!(self, Test::IsNull | Test::NullOrAtLeast(_))
@@ -91,6 +107,22 @@ fn may_compare(op: CompareOp, constant: &Value, stats: &SliceStats) -> bool {
         CompareOp::LtEq => not_above,
         CompareOp::Gt => above,
         CompareOp::GtEq => not_below,
+    }
+}
+
+/// Whether every value does. Both bounds bound, also where they were cut; a doubt about NaN and zeros is no proof.
+fn must_compare(op: CompareOp, constant: &Value, stats: &SliceStats) -> bool {
+    if stats.nan || is_nan(constant) || is_zero(constant) {
+        return false;
+    }
+    let min = stats.min.as_ref().and_then(|min| compare(min, constant));
+    let max = stats.max.as_ref().and_then(|max| compare(max, constant));
+    match op {
+        CompareOp::Eq => min == Some(Ordering::Equal) && max == Some(Ordering::Equal),
+        CompareOp::Lt => max == Some(Ordering::Less),
+        CompareOp::LtEq => max.is_some_and(Ordering::is_le),
+        CompareOp::Gt => min == Some(Ordering::Greater),
+        CompareOp::GtEq => min.is_some_and(Ordering::is_ge),
     }
 }
 
@@ -187,6 +219,33 @@ mod tests {
         assert!(!passes(CompareOp::Eq, Value::Int(1), &all));
         let none = stats(4, 0, Value::Int(1), Value::Int(1));
         assert!(!Test::IsNull.may_match(&none) && Test::IsNotNull.may_match(&none));
+    }
+
+    #[test]
+    fn a_proof_that_all_rows_pass_is_one_for_every_value() {
+        let (low, high) = (3i64, 6i64);
+        let of = stats(4, 0, Value::Int(low), Value::Int(high));
+        for constant in 1..9 {
+            for (op, holds) in [
+                (CompareOp::Eq, i64::eq as fn(&i64, &i64) -> bool),
+                (CompareOp::Lt, i64::lt),
+                (CompareOp::LtEq, i64::le),
+                (CompareOp::Gt, i64::gt),
+                (CompareOp::GtEq, i64::ge),
+            ] {
+                let test = Test::Compare(op, Value::Int(constant));
+                assert_eq!(test.must_match(&of), (low..=high).all(|value| holds(&value, &constant)), "{test:?}");
+                assert_eq!(test.may_match(&of), (low..=high).any(|value| holds(&value, &constant)), "{test:?}");
+            }
+        }
+        let mixed = stats(4, 1, Value::Int(5), Value::Int(5));
+        assert!(!Test::Compare(CompareOp::Eq, Value::Int(5)).must_match(&mixed));
+        assert!(Test::NullOrAtLeast(Value::Int(5)).must_match(&mixed));
+        assert!(!Test::IsNull.must_match(&mixed) && !Test::IsNotNull.must_match(&mixed));
+        let mut floats = stats(4, 0, Value::Float64(1.0), Value::Float64(2.0));
+        assert!(Test::Compare(CompareOp::Gt, Value::Float64(0.5)).must_match(&floats));
+        floats.nan = true;
+        assert!(!Test::Compare(CompareOp::LtEq, Value::Float64(2.0)).must_match(&floats));
     }
 
     #[test]

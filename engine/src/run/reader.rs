@@ -20,7 +20,7 @@ use super::locators::{Extent, Locators};
 use super::scan::{RunScan, RunScanOptions};
 use super::search::{KeyColumn, Place};
 use super::spread::Spread;
-use super::statistics::{SliceStats, StatsDirectory};
+use super::statistics::{BLOCK_SLICES, Needs, SliceStats, StatsBlock, StatsDirectory};
 use super::{
     KIND_TYPE, Layout, RunMeta, RunSchema, SEQ_TYPE, file_path, offset_of, seq_from_int, seq_to_int, small, wide,
 };
@@ -619,6 +619,13 @@ impl ColumnStatistics {
         let stats = split_frame(self.frame.bytes())
             .and_then(|(_, payload)| self.directory.get(payload, slice, loaded.locators.rows_of(slice)));
         loaded.at(stats, self.offset)
+    }
+
+    /// What is known of the block of `slices` slices that begins with `first`, as columns.
+    pub(super) fn block(&self, loaded: &Loaded, first: u32, slices: usize, needs: Needs) -> Result<StatsBlock> {
+        let block = split_frame(self.frame.bytes())
+            .and_then(|(_, payload)| self.directory.block(payload, wide(first) / BLOCK_SLICES, slices, needs));
+        loaded.at(block, self.offset)
     }
 }
 

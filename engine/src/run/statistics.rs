@@ -258,8 +258,14 @@ fn parts_of(ty: ColumnType) -> Vec<(u8, ColumnType)> {
     if ty.is_orderable() {
         parts.extend([(MIN, ty), (MAX, ty), (MARKS, ColumnType::Int16)]);
     }
+    parts.extend(sum_type(ty).map(|sum| (SUM, sum)));
+    parts
+}
+
+/// What sums of a column of type `ty` are kept as; `None` where none are.
+pub(crate) fn sum_type(ty: ColumnType) -> Option<ColumnType> {
     match ty {
-        ColumnType::Float32 | ColumnType::Float64 => parts.push((SUM, ColumnType::Float64)),
+        ColumnType::Float32 | ColumnType::Float64 => Some(ColumnType::Float64),
         ColumnType::Int16
         | ColumnType::Int32
         | ColumnType::Int64
@@ -267,10 +273,9 @@ fn parts_of(ty: ColumnType) -> Vec<(u8, ColumnType)> {
         | ColumnType::Date
         | ColumnType::Time
         | ColumnType::Timestamp
-        | ColumnType::TimestampTz => parts.push((SUM, SUM_TYPE)),
-        _ => {}
+        | ColumnType::TimestampTz => Some(SUM_TYPE),
+        _ => None,
     }
-    parts
 }
 
 fn part_value(part: u8, stats: &SliceStats) -> Value {
@@ -416,11 +421,88 @@ impl StatsDirectory {
     }
 
     fn value(&self, payload: &[u8], part: u8, ty: ColumnType, slice: u32) -> Result<Option<Value>> {
-        let Some((_, vectors)) = self.parts.iter().find(|(id, _)| *id == part) else { return Ok(None) };
         let (vector, row) = (wide(slice) / SLICE_ROWS_MAX, wide(slice) % SLICE_ROWS_MAX);
-        let bytes = vectors.get(vector).and_then(|range| payload.get(range.clone()));
-        let vector = Vector::open(bytes.ok_or_else(short)?, ty)?;
+        let Some(vector) = self.vector(payload, part, ty, vector)? else { return Ok(None) };
         if row >= vector.len() { Err(short()) } else { vector.value(row).map(Some) }
+    }
+
+    /// A part's vector about one block of slices.
+    fn vector<'p>(&self, payload: &'p [u8], part: u8, ty: ColumnType, block: usize) -> Result<Option<Vector<'p>>> {
+        let Some((_, vectors)) = self.parts.iter().find(|(id, _)| *id == part) else { return Ok(None) };
+        let bytes = vectors.get(block).and_then(|range| payload.get(range.clone()));
+        Vector::open(bytes.ok_or_else(short)?, ty).map(Some)
+    }
+
+    /// What is known of a block of [`BLOCK_SLICES`] slices, of which there are `slices`, as columns.
+    pub(super) fn block(&self, payload: &[u8], block: usize, slices: usize, needs: Needs) -> Result<StatsBlock> {
+        let mut columns = StatsBlock::default();
+        for (part, ty) in parts_of(self.ty) {
+            let column = match part {
+                NULLS => &mut columns.nulls,
+                MIN if needs.min => &mut columns.min,
+                MAX if needs.max => &mut columns.max,
+                MARKS if needs.min || needs.max => &mut columns.marks,
+                SUM if needs.sum => &mut columns.sum,
+                _ => continue,
+            };
+            let Some(vector) = self.vector(payload, part, ty, block)? else { continue };
+            if vector.len() != slices {
+                return Err(short());
+            }
+            let mut sink = ColumnSink::new(ty, slices);
+            vector.decode(0..slices, &mut sink)?;
+            *column = Some(sink.finish());
+        }
+        Ok(columns)
+    }
+}
+
+/// Slices whose statistics are decoded at once.
+pub(super) const BLOCK_SLICES: usize = SLICE_ROWS_MAX;
+
+/// Which statistics are wanted; NULLs always are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub(crate) min: bool,
+    pub(crate) max: bool,
+    pub(crate) sum: bool,
+}
+
+/// Statistics of one column in a block of slices, a row each. What is not wanted or not known is not there.
+#[derive(Debug, Clone, Default)]
+pub(super) struct StatsBlock {
+    pub(super) nulls: Option<ArrayRef>,
+    pub(super) min: Option<ArrayRef>,
+    pub(super) max: Option<ArrayRef>,
+    pub(super) sum: Option<ArrayRef>,
+    marks: Option<ArrayRef>,
+}
+
+impl StatsBlock {
+    /// NULLs of a slice; 0 where nothing is known of them, as for [`StatsDirectory::get`].
+    pub(super) fn nulls_of(&self, slice: usize) -> i64 {
+        let nulls = self.nulls.as_ref().and_then(|nulls| nulls.as_primitive_opt::<arrow::datatypes::Int32Type>());
+        nulls.filter(|nulls| nulls.is_valid(slice)).map_or(0, |nulls| nulls.value(slice).into())
+    }
+
+    fn marked(&self, slice: usize, mark: i64) -> bool {
+        let marks = self.marks.as_ref().and_then(|marks| marks.as_primitive_opt::<arrow::datatypes::Int16Type>());
+        marks.is_none_or(|marks| marks.is_null(slice) || i64::from(marks.value(slice)) & mark != 0)
+    }
+
+    /// Whether a slice's least value is known, and is one of the column's.
+    pub(super) fn has_min(&self, slice: usize) -> bool {
+        self.min.as_ref().is_some_and(|min| min.is_valid(slice)) && !self.marked(slice, CUT_MIN | NAN)
+    }
+
+    /// Whether a slice's greatest value is known, and is one of the column's.
+    pub(super) fn has_max(&self, slice: usize) -> bool {
+        self.max.as_ref().is_some_and(|max| max.is_valid(slice)) && !self.marked(slice, CUT_MAX | NAN)
+    }
+
+    /// Whether a slice's sum is known.
+    pub(super) fn has_sum(&self, slice: usize) -> bool {
+        self.sum.as_ref().is_some_and(|sum| sum.is_valid(slice))
     }
 }
 

@@ -180,6 +180,7 @@ impl Check<'_> {
             with_keys: true,
             predicates: Vec::new(),
             prune: false,
+            filter: Vec::new(),
             reverse: false,
         });
         let mut last = Vec::new();

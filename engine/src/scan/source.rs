@@ -194,6 +194,8 @@ pub(crate) struct RunReading<'a> {
     pub(crate) drop_tombstones: bool,
     /// Slices that no row of which passes may be left out. Empty: none may.
     pub(crate) predicates: &'a [ColumnPredicate],
+    /// Rows that do not pass are left out, and then tombstones too. Only for a run that nothing older stands behind.
+    pub(crate) filter: &'a [ColumnPredicate],
 }
 
 impl RunStream {
@@ -204,6 +206,7 @@ impl RunStream {
             with_keys: reading.with_keys,
             predicates: reading.predicates.to_vec(),
             prune: !reading.predicates.is_empty(),
+            filter: reading.filter.to_vec(),
             reverse: columns.reverse,
         });
         RunStream { scan, run: Arc::clone(run), drop_tombstones: reading.drop_tombstones }

@@ -72,7 +72,7 @@ fn changed_since(schema: &RunSchema, source: &Source, span: &Span, since: Seq) -
         Source::Run(run) if run.max_seq() <= since || !run.overlaps(span) => Ok(None),
         Source::Run(run) => {
             let columns = Columns::none(schema);
-            let reading = RunReading { with_keys: true, drop_tombstones: false, predicates: &[] };
+            let reading = RunReading { with_keys: true, drop_tombstones: false, predicates: &[], filter: &[] };
             let mut rows = RunStream::new(run, range, &columns, reading);
             while let Some(batch) = rows.next()? {
                 if let Some(row) = batch.seqs.iter().position(|seq| *seq > since) {

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyRange};
 use crate::scan::expiry::Expiry;
 use crate::scan::tree::Source;
-use crate::scan::{Layer, Projection, Row, Scan, ScanRequest, point, split};
+use crate::scan::{AggregateRequest, Aggregation, Layer, Projection, Row, Scan, ScanRequest, point, split};
 use crate::txn::catalog::Catalog;
 use crate::txn::store::{Trees, View};
 use crate::types::{ColumnId, Seq, StorageId, TableDef, TableId};
@@ -152,6 +152,16 @@ impl Snapshot {
     pub fn scan(&self, table: &TableDef, request: ScanRequest) -> Result<Scan> {
         self.check()?;
         Scan::new(self.layers(table.storage), table, request, self.expiry(table.storage))
+    }
+
+    /// Counts, least and greatest values and sums of groups of rows, from statistics where they say them.
+    ///
+    /// # Errors
+    /// `NoSuchColumn`; `InvalidArgument` for ranges that overlap or do not ascend, for columns that cannot be grouped by or have no such
+    /// aggregate, and for predicates by which rows cannot be told.
+    pub fn aggregate(&self, table: &TableDef, request: &AggregateRequest) -> Result<Aggregation> {
+        self.check()?;
+        Aggregation::new(self.layers(table.storage), table, request, self.expiry(table.storage))
     }
 
     /// Cuts a range into at most `parts` ranges of about as many rows each, in order.

@@ -461,7 +461,7 @@ impl Stager {
     }
 
     fn read(&self, run: &Arc<RunRef>, range: KeyRange, columns: &Columns) -> Box<dyn RowStream> {
-        let reading = RunReading { with_keys: true, drop_tombstones: false, predicates: &[] };
+        let reading = RunReading { with_keys: true, drop_tombstones: false, predicates: &[], filter: &[] };
         Box::new(RunStream::new(run, range, columns, reading))
     }
 

@@ -5,6 +5,7 @@ The engine through its public interface, as its users see it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
+mod aggregates;
 mod catalog;
 mod files;
 mod fixture;

@@ -192,6 +192,7 @@ impl Plan {
                 ranges: vec![range],
                 projection: self.columns.clone(),
                 predicates: Vec::new(),
+                filter: Vec::new(),
                 reverse: self.reverse,
                 limit,
             },

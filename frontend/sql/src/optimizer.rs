@@ -5,14 +5,18 @@ Rules of the optimizer beside DataFusion's own.
 row has a partner. DataFusion's hash join nevertheless walks all the partners of each row, so that two columns of a million rows with
 ten values between them take 10¹¹ steps. The rule lets each combination of the columns that the join looks at through once. Where
 a key says that they are distinct already, it does nothing.
+
+[`SliceAggregates`](crate::provider::aggregate::SliceAggregates), of physical plans: aggregates by a prefix of the key go to the engine.
 */
 
+use crate::provider::aggregate::SliceAggregates;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Dependency, JoinType, Result};
 use datafusion::logical_expr::utils::expr_to_columns;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -28,6 +32,21 @@ pub(crate) fn with_our_rules(rules: Rules) -> Rules {
         if finds_keys {
             all.push(Arc::new(DistinctKeys));
         }
+    }
+    all
+}
+
+type PhysicalRules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
+
+/// DataFusion's rules of physical plans with ours in its place.
+pub(crate) fn with_our_physical_rules(rules: PhysicalRules) -> PhysicalRules {
+    let mut all: PhysicalRules = Vec::with_capacity(rules.len() + 1);
+    for rule in rules {
+        // From here on scans are wrapped.
+        if rule.name() == "EnsureCooperative" {
+            all.push(Arc::new(SliceAggregates));
+        }
+        all.push(rule);
     }
     all
 }

@@ -4,8 +4,9 @@ Tables of the engine as DataFusion sees them.
 A [`Table`] is a stored table on one snapshot. What a query asks of it reaches the engine as such:
 
 - filters that say which keys ([`filter`]) become key ranges, and the engine gives exactly those rows (`Exact`);
-- other comparisons with constants become predicates for zone maps, which leave out slices without a hit (`Inexact`:
-  DataFusion filters what comes);
+- comparisons of columns with constants become a filter of the engine, which decodes other columns only for rows that pass (`Exact`); what is
+  more than that becomes predicates for zone maps, which leave out slices without a hit (`Inexact`: DataFusion filters what comes);
+- aggregates by a prefix of the key are added up by the engine, from slice statistics where they say them ([`aggregate`]);
 - the projection names the columns that are read, the limit how many rows;
 - the primary key is declared, so that what it makes distinct is not made so again;
 - the ranges are cut into partitions of about as many rows each, and each partition comes in key order, which is
@@ -15,6 +16,7 @@ It is for reading only: DataFusion's hooks for INSERT, UPDATE and DELETE are not
 Row counts are given as estimates, never as exact, since they belong to no snapshot; so no aggregate is answered from them.
 */
 
+pub(crate) mod aggregate;
 pub(crate) mod filter;
 mod scan;
 

@@ -14,6 +14,7 @@ corrects that in the places where DataFusion lets one in, in the order in which 
     literals     analyzer, before types are coerced: a literal takes the type of what it is compared with
     checked      analyzer, after: arithmetic and casts become checked functions (arithmetic, cast)
     sum          the aggregate that does not wrap
+    extremes     min and max of floats, NaN among them
 ```
 
 [`configure`] and [`register`] put all of it into a session; [`rewrite`] is called on each statement before planning.
@@ -26,12 +27,13 @@ digits; avg of integers is a double.
 pub(crate) mod arithmetic;
 pub(crate) mod cast;
 mod checked;
+mod extremes;
 mod literals;
 pub(crate) mod names;
 pub(crate) mod parse;
 mod planner;
 mod rewrite;
-mod sum;
+pub(crate) mod sum;
 mod type_names;
 
 use crate::error::SqlError;
@@ -70,8 +72,10 @@ pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     let mut planners: Vec<Arc<dyn datafusion::logical_expr::planner::ExprPlanner>> = vec![Arc::new(planner::Operators)];
     planners.extend(builder.expr_planners().take().unwrap_or_default());
     let mut aggregates = builder.aggregate_functions().take().unwrap_or_default();
-    aggregates.retain(|function| function.name() != "sum");
+    aggregates.retain(|function| !matches!(function.name(), "sum" | "min" | "max"));
     aggregates.push(Arc::new(AggregateUDF::new_from_impl(sum::Sum::new())));
+    let extremes = [extremes::Extreme::min(), extremes::Extreme::max()];
+    aggregates.extend(extremes.map(|extreme| Arc::new(AggregateUDF::new_from_impl(extreme))));
     let functions = crate::functions::scalar(builder.scalar_functions().take().unwrap_or_default());
     let rules = builder.analyzer().take().unwrap_or_default().rules;
     builder

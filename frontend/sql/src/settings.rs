@@ -17,6 +17,8 @@ enum Kind {
     Text,
     /// One of these, compared without case; the first is how it is shown.
     OneOf(&'static [&'static str]),
+    /// on or off.
+    Switch,
     /// A duration in milliseconds, or with a unit; 0 means none.
     Duration,
     /// An amount of memory in kB, or with a unit.
@@ -56,6 +58,7 @@ const DEFINITIONS: &[Definition] = &[
     ),
     define("datestyle", "ISO, MDY", Kind::OneOf(&["ISO, MDY", "ISO"]), "How dates are written."),
     define("default_transaction_isolation", "read committed", Kind::OneOf(&["read committed"]), "The isolation level."),
+    define("enable_slice_aggregate", "on", Kind::Switch, "Whether slice statistics may answer aggregates."),
     define(
         "extra_float_digits",
         "1",
@@ -158,6 +161,11 @@ impl Settings {
         self.get("threads").and_then(|v| v.parse().ok()).filter(|threads| *threads > 0)
     }
 
+    /// Whether slice statistics may answer aggregates.
+    pub(crate) fn slice_aggregate(&self) -> bool {
+        self.get("enable_slice_aggregate").is_none_or(|v| v == "on")
+    }
+
     fn value(&self, definition: &Definition) -> &str {
         self.changed.get(definition.name).map_or(definition.default, String::as_str)
     }
@@ -193,6 +201,14 @@ fn accept(definition: &Definition, value: &str) -> Result<String> {
                 (true, true) => Ok(value.to_lowercase()),
                 (true, false) => Ok(definition.default.to_owned()),
                 (false, _) => Err(wrong(format!("It takes {}.", values.join(", ")))),
+            }
+        }
+        Kind::Switch => {
+            let is = |values: &[&str]| values.iter().any(|v| v.eq_ignore_ascii_case(value));
+            match (is(ON), is(OFF)) {
+                (true, _) => Ok("on".into()),
+                (_, true) => Ok("off".into()),
+                _ => Err(wrong("It takes on and off.".into())),
             }
         }
         Kind::Duration => {
@@ -283,6 +299,7 @@ mod tests {
         assert_eq!(set("work_mem", "2GB").as_deref(), Ok("2GB"));
         assert_eq!(set("TimeZone", "utc").as_deref(), Ok("UTC"));
         assert_eq!(set("application_name", "x").as_deref(), Ok("x"));
+        assert_eq!(set("enable_slice_aggregate", "FALSE").as_deref(), Ok("off"));
     }
 
     #[test]
@@ -292,6 +309,7 @@ mod tests {
         assert_eq!(set("server_version", "1"), Err("55P02"));
         assert_eq!(set("work_mem", "12"), Err("22023"));
         assert_eq!(set("statement_timeout", "soon"), Err("22023"));
+        assert_eq!(set("enable_slice_aggregate", "perhaps"), Err("22023"));
     }
 
     #[test]

@@ -600,18 +600,21 @@ mod reading {
             ),
             ("SELECT * FROM m WHERE run > 3 AND run <= 5", "key=[range 3<run<=5]"),
             ("SELECT * FROM m WHERE (run = 1 AND step = 2) OR (run = 3 AND step > 90)", "2 alternatives] | ranges=2"),
-            ("SELECT * FROM m WHERE loss > 5 AND tag = 'x'", "pruning=[loss > 5, tag = 'x']"),
+            ("SELECT * FROM m WHERE loss > 5 AND tag = 'x'", "filter=[loss > 5, tag = 'x']"),
+            ("SELECT * FROM m WHERE loss > 5 AND tag LIKE 'x%'", "filter=[loss > 5], pruning=[tag >= 'x', tag < 'y']"),
         ] {
             explains(&s, sql, plan);
         }
     }
 
     #[test]
-    fn key_conditions_are_exact_and_others_are_filtered_again() {
+    fn conditions_on_keys_and_columns_are_exact_and_others_are_filtered_again() {
         let s = series();
         let exact = run(&s, "EXPLAIN SELECT * FROM m WHERE run = 5 AND step >= 7");
         assert!(!exact.contains("FilterExec"), "{exact}");
-        let inexact = run(&s, "EXPLAIN SELECT * FROM m WHERE run = 5 AND loss > 7");
+        let filtered = run(&s, "EXPLAIN SELECT * FROM m WHERE run = 5 AND loss > 7");
+        assert!(!filtered.contains("FilterExec") && filtered.contains("key=[range run=5]"), "{filtered}");
+        let inexact = run(&s, "EXPLAIN SELECT * FROM m WHERE run = 5 AND tag LIKE '%x'");
         assert!(inexact.contains("FilterExec") && inexact.contains("key=[range run=5]"), "{inexact}");
         check(&s, "SELECT count(*) FROM m WHERE run = 5 AND step >= 7", "94");
         check(&s, "SELECT count(*) FROM m WHERE run = 5 AND loss > 7", "98");

@@ -239,6 +239,7 @@ fn keys_of(range: KeyRange) -> RunScanOptions {
         with_keys: true,
         predicates: Vec::new(),
         prune: false,
+        filter: Vec::new(),
         reverse: false,
     }
 }

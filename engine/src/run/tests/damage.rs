@@ -26,6 +26,7 @@ fn answers(io: &IoRef, meta: &RunMeta, table: &Table) -> Result<()> {
         with_keys: true,
         predicates: vec![],
         prune: false,
+        filter: Vec::new(),
         reverse: false,
     };
     let mut scan = run.scan(options);

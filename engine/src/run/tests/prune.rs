@@ -68,6 +68,7 @@ fn no_row_that_passes_is_pruned_whatever_the_type() {
                     with_keys: true,
                     predicates: predicates.clone(),
                     prune: true,
+                    filter: Vec::new(),
                     reverse,
                 });
                 let keys: BTreeSet<Vec<u8>> = collect(&mut scan, &[]).into_iter().map(|row| row.key).collect();
@@ -100,7 +101,15 @@ fn pruning_is_only_done_when_asked_for() {
         (true, vec![ColumnPredicate { test: Test::IsNull, ..absent }], 500),
     ] {
         let range = KeyRange::all();
-        let options = RunScanOptions { range, projection: vec![], with_keys: false, predicates, prune, reverse: false };
+        let options = RunScanOptions {
+            range,
+            projection: vec![],
+            with_keys: false,
+            predicates,
+            prune,
+            filter: Vec::new(),
+            reverse: false,
+        };
         assert_eq!(collect(&mut run.scan(options), &[]).len(), rows);
     }
 }

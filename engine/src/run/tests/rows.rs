@@ -137,6 +137,7 @@ fn large_values_end_tiles_early() {
             with_keys: true,
             predicates: vec![],
             prune: false,
+            filter: Vec::new(),
             reverse: true,
         });
         let rows = collect(&mut scan, &[table.schema.columns[2]]);

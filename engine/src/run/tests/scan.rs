@@ -49,6 +49,7 @@ fn check(table: &Table, run: &Arc<Run>, rounds: usize, random: &mut Random) {
             with_keys,
             predicates: vec![],
             prune: false,
+            filter: Vec::new(),
             reverse,
         };
         let mut scan = run.scan(options.clone());
@@ -123,6 +124,7 @@ fn a_range_beside_the_run_touches_no_file() {
         with_keys: false,
         predicates: vec![],
         prune: false,
+        filter: Vec::new(),
         reverse: false,
     };
     assert!(run.scan(options.clone()).next().unwrap().is_none());
@@ -146,6 +148,7 @@ fn a_long_scan_leaves_a_small_cache_alone() {
         with_keys: false,
         predicates: vec![],
         prune: false,
+        filter: Vec::new(),
         reverse: false,
     };
     run.find(&table.rows[0].key).unwrap();

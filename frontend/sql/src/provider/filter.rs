@@ -6,7 +6,8 @@ interval, and a row passes when it lies in one of the boxes. A box whose first c
 one is an interval is a set of key ranges, exactly: `run_id = 5 AND step BETWEEN 10 AND 20`, `(a, b) = (1, 2) OR a = 7`.
 A filter is `exact` when all that it bounds went into the ranges, so that nobody needs to look at it again.
 
-Besides, every comparison of a column with a constant becomes a predicate for zone maps.
+Besides, every comparison of a column with a constant becomes a predicate. A filter that predicates say whole, and that the engine can tell
+row by row ([`decides`]), is filtered there, exactly; of others the predicates serve zone maps, and DataFusion filters what comes.
 
 Only constants of the column's own type are looked at: DataFusion has put casts where they belong by the time filters
 arrive here, and undone them on columns where it can.
@@ -19,7 +20,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use omendb_engine::key::{KeyRange, KeySchema};
-use omendb_engine::run::{ColumnPredicate, CompareOp, Test};
+use omendb_engine::run::{ColumnPredicate, CompareOp, Test, decides};
 use omendb_engine::types::{ColumnDef, ColumnId, ColumnType, TableDef, Value};
 use std::cmp::Ordering;
 use std::ops::Bound;
@@ -39,9 +40,11 @@ pub(crate) struct Analysis {
     pub(crate) ranges: Vec<KeyRange>,
     /// Whether every range is one key.
     pub(crate) points: bool,
-    /// Predicates for zone maps.
+    /// Predicates for zone maps alone.
     pub(crate) predicates: Vec<ColumnPredicate>,
-    /// For each filter, whether the ranges say all that it says.
+    /// Predicates that the engine is to filter by.
+    pub(crate) filter: Vec<ColumnPredicate>,
+    /// For each filter, whether ranges or `filter` say all that it says.
     pub(crate) exact: Vec<bool>,
     /// For each filter, whether anything came of it.
     pub(crate) useful: Vec<bool>,
@@ -70,16 +73,20 @@ pub(crate) fn analyze(table: &TableDef, filters: &[&Expr]) -> Result<Analysis> {
     // For each filter, the key columns it bounds, if boxes say all of it.
     let mut bounded: Vec<Option<Vec<usize>>> = Vec::with_capacity(filters.len());
     let mut analysis = Analysis { exact: vec![false; filters.len()], ..Analysis::default() };
+    // Its predicates, and whether they say all of it.
+    let mut tested: Vec<(Vec<ColumnPredicate>, bool)> = Vec::with_capacity(filters.len());
     for filter in filters {
-        let before = analysis.predicates.len();
-        predicates(table, filter, &mut analysis.predicates);
-        let mut useful = analysis.predicates.len() > before;
+        let mut tests = Vec::new();
+        let whole = predicates(table, filter, &mut tests);
+        let mut useful = !tests.is_empty();
         let said = key.boxes(filter).filter(|of_filter| of_filter.len().saturating_mul(boxes.len()) <= BOXES_MAX);
         bounded.push(said.map(|of_filter| {
             boxes = product(&boxes, &of_filter);
             useful = true;
             bounds_of(&of_filter)
         }));
+        let whole = whole && useful && tests.iter().all(|test| is_decided(table, test));
+        tested.push((tests, whole));
         analysis.useful.push(useful);
     }
     if boxes.is_empty() {
@@ -87,12 +94,26 @@ pub(crate) fn analyze(table: &TableDef, filters: &[&Expr]) -> Result<Analysis> {
         return Ok(analysis);
     }
     let covered = key.ranges(table, &boxes, &mut analysis)?;
-    for (exact, bounded) in analysis.exact.iter_mut().zip(bounded) {
+    for ((exact, bounded), (tests, whole)) in analysis.exact.iter_mut().zip(bounded).zip(tested) {
         *exact = bounded.is_some_and(|columns| columns.iter().all(|column| *column < covered));
+        match *exact || !whole {
+            true => analysis.predicates.extend(tests),
+            false => {
+                analysis.filter.extend(tests);
+                *exact = true;
+            }
+        }
     }
     analysis.constants = key.constants(&boxes, covered);
     analysis.description = key.describe(&boxes, covered);
     Ok(analysis)
+}
+
+/// Whether the engine tells rows by a predicate as DataFusion would. A list of floats was made short by an order in which zeros are one.
+fn is_decided(table: &TableDef, predicate: &ColumnPredicate) -> bool {
+    let Some(column) = table.column_by_id(predicate.column) else { return false };
+    let floats = matches!(column.ty, ColumnType::Float32 | ColumnType::Float64);
+    decides(&predicate.test, column.ty) && !(floats && matches!(predicate.test, Test::In(_)))
 }
 
 /// The key's columns.
@@ -557,22 +578,26 @@ fn arrow_of(ty: ColumnType) -> DataType {
     }
 }
 
-/// Predicates for zone maps: what must hold of a single column for a row to pass.
-fn predicates(table: &TableDef, filter: &Expr, out: &mut Vec<ColumnPredicate>) {
+/// What must hold of single columns for a row to pass; gives whether that is all that must.
+fn predicates(table: &TableDef, filter: &Expr, out: &mut Vec<ColumnPredicate>) -> bool {
     let found = |expr: &Expr| match expr {
         Expr::Column(column) => table.column(&column.name).filter(|c| c.ty != ColumnType::Interval),
         _ => None,
     };
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
-            predicates(table, left, out);
-            predicates(table, right, out);
+            let left = predicates(table, left, out);
+            predicates(table, right, out) && left
         }
         Expr::IsNull(inner) => {
-            out.extend(found(inner).map(|c| ColumnPredicate { column: c.id, test: Test::IsNull }));
+            let column = found(inner);
+            out.extend(column.map(|c| ColumnPredicate { column: c.id, test: Test::IsNull }));
+            column.is_some()
         }
         Expr::IsNotNull(inner) => {
-            out.extend(found(inner).map(|c| ColumnPredicate { column: c.id, test: Test::IsNotNull }));
+            let column = found(inner);
+            out.extend(column.map(|c| ColumnPredicate { column: c.id, test: Test::IsNotNull }));
+            column.is_some()
         }
         Expr::Like(like) if !like.negated && !like.case_insensitive => {
             if let Some(column) = found(&like.expr)
@@ -582,10 +607,11 @@ fn predicates(table: &TableDef, filter: &Expr, out: &mut Vec<ColumnPredicate>) {
             {
                 prefix_predicates(column.id, &pattern, out);
             }
+            false
         }
         other => {
-            let Some((name, domain)) = domain(other, |name| table.column(name)) else { return };
-            let Some(column) = table.column(&name) else { return };
+            let Some((name, domain)) = domain(other, |name| table.column(name)) else { return false };
+            let Some(column) = table.column(&name) else { return false };
             let mut push = |test| out.push(ColumnPredicate { column: column.id, test });
             match domain {
                 Domain::All => {}
@@ -606,6 +632,7 @@ fn predicates(table: &TableDef, filter: &Expr, out: &mut Vec<ColumnPredicate>) {
                     }
                 }
             }
+            true
         }
     }
 }

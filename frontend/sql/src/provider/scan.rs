@@ -35,6 +35,9 @@ const BATCHES_WAITING_MAX: usize = 2;
 /// Single keys that are read where they are asked for, without a thread of their own.
 const KEYS_INLINE_MAX: usize = 16;
 
+/// Rows that a filter is taken to let through, as DataFusion takes it of filters of its own.
+const FILTERED_PERCENT: usize = 20;
+
 /// What to read.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
@@ -74,6 +77,11 @@ impl OmenScan {
             Boundedness::Bounded,
         );
         Ok(OmenScan { request, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() })
+    }
+
+    /// What it reads.
+    pub(super) fn request(&self) -> &Request {
+        &self.request
     }
 
     fn changed(&self, change: impl FnOnce(&mut Request)) -> Result<Arc<dyn ExecutionPlan>> {
@@ -148,6 +156,7 @@ impl Request {
                 ranges,
                 projection: self.columns.clone(),
                 predicates: self.analysis.predicates.clone(),
+                filter: self.analysis.filter.clone(),
                 reverse: self.reverse,
                 limit: self.limit,
             },
@@ -157,7 +166,7 @@ impl Request {
     }
 }
 
-fn type_of(table: &TableDef, id: ColumnId) -> ColumnType {
+pub(super) fn type_of(table: &TableDef, id: ColumnId) -> ColumnType {
     table.column_by_id(id).map_or(ColumnType::Int64, |c| c.ty)
 }
 
@@ -241,6 +250,9 @@ impl DisplayAs for OmenScan {
         }
         let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         write!(f, ", projection=[{}]", columns.join(", "))?;
+        if !analysis.filter.is_empty() {
+            write!(f, ", filter=[{}]", filter::describe(table, &analysis.filter))?;
+        }
         if !analysis.predicates.is_empty() {
             write!(f, ", pruning=[{}]", filter::describe(table, &analysis.predicates))?;
         }
@@ -341,6 +353,9 @@ impl ExecutionPlan for OmenScan {
             None => 1,
         };
         let mut rows = usize::try_from(self.request.rows / parts).unwrap_or(usize::MAX);
+        if !self.request.analysis.filter.is_empty() {
+            rows = rows / 100 * FILTERED_PERCENT;
+        }
         rows = self.request.limit.map_or(rows, |limit| rows.min(limit));
         let mut statistics = Statistics::new_unknown(&self.request.schema);
         statistics.num_rows = Precision::Inexact(rows);

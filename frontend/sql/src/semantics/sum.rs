@@ -263,6 +263,17 @@ fn checked(sum: i128, result: &DataType) -> Result<i128> {
     if fits { Ok(sum) } else { Err(raise(state::NUMERIC_VALUE_OUT_OF_RANGE, overflow_message(result))) }
 }
 
+/// Exact sums that the engine has added up, as the state in which partial sums travel.
+///
+/// # Errors
+/// 22003 for one that the type does not hold.
+pub(crate) fn partial(sums: &Decimal128Array, ty: &DataType) -> Result<ArrayRef> {
+    for sum in sums.iter().flatten() {
+        checked(sum, ty)?;
+    }
+    Ok(Arc::new(sums.clone().with_data_type(ty.clone())))
+}
+
 fn scalar(sum: Option<i128>, result: &DataType) -> Result<ScalarValue> {
     let sum = sum.map(|sum| checked(sum, result)).transpose()?;
     Ok(match result {

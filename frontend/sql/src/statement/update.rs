@@ -275,7 +275,8 @@ fn scanned_ranges(plan: &LogicalPlan, table: &TableDef) -> Result<Option<Vec<Key
         LogicalPlan::SubqueryAlias(alias) => scanned_ranges(&alias.input, table),
         LogicalPlan::TableScan(scan) if scan.fetch.is_none() => {
             let analysis = filter::analyze(table, &scan.filters.iter().collect::<Vec<_>>())?;
-            let exact = !analysis.is_empty && analysis.exact.iter().all(|exact| *exact);
+            let by_keys = analysis.filter.is_empty() && analysis.exact.iter().all(|exact| *exact);
+            let exact = !analysis.is_empty && by_keys;
             Ok(exact.then_some(analysis.ranges))
         }
         _ => Ok(None),
