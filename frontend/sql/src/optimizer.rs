@@ -6,6 +6,9 @@ row has a partner. DataFusion's hash join nevertheless walks all the partners of
 ten values between them take 10¹¹ steps. The rule lets each combination of the columns that the join looks at through once. Where
 a key says that they are distinct already, it does nothing.
 
+[`ApartFromSums`] holds DataFusion's rewrite of `count(DISTINCT a)` into a grouping by `a` back where a sum stands beside it: the sum
+would be taken of the groups' sums, which are of a wider type.
+
 [`SliceAggregates`](crate::provider::aggregate::SliceAggregates), of physical plans: aggregates by a prefix of the key go to the engine.
 */
 
@@ -28,7 +31,10 @@ pub(crate) fn with_our_rules(rules: Rules) -> Rules {
     for rule in rules {
         // Before it the keys of a join are still hidden in its filter.
         let finds_keys = rule.name() == "extract_equijoin_predicate";
-        all.push(rule);
+        match rule.name() {
+            "single_distinct_aggregation_to_group_by" => all.push(Arc::new(ApartFromSums(rule))),
+            _ => all.push(rule),
+        }
         if finds_keys {
             all.push(Arc::new(DistinctKeys));
         }
@@ -49,6 +55,35 @@ pub(crate) fn with_our_physical_rules(rules: PhysicalRules) -> PhysicalRules {
         all.push(rule);
     }
     all
+}
+
+#[derive(Debug)]
+struct ApartFromSums(Arc<dyn OptimizerRule + Send + Sync>);
+
+impl OptimizerRule for ApartFromSums {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match &plan {
+            LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().any(is_sum) => Ok(Transformed::no(plan)),
+            _ => self.0.rewrite(plan, config),
+        }
+    }
+}
+
+/// Whether this is a sum, but for one of distinct values.
+fn is_sum(expr: &Expr) -> bool {
+    matches!(expr, Expr::AggregateFunction(call) if call.func.name() == "sum" && !call.params.distinct)
 }
 
 #[derive(Debug)]
