@@ -194,6 +194,19 @@ pub(crate) fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// The first 8 bytes as a number of the same order, missing ones being 0.
+#[inline]
+pub(crate) fn head(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk::<8>() {
+        Some(whole) => u64::from_be_bytes(*whole),
+        None => {
+            let mut padded = [0; 8];
+            padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            u64::from_be_bytes(padded)
+        }
+    }
+}
+
 /// Bytes that [`put_varint`] takes.
 pub(crate) fn varint_len(value: u64) -> usize {
     ((64 - value.leading_zeros()).max(1) as usize).div_ceil(7)

@@ -2,7 +2,8 @@
 The cache: one byte budget for encoded bytes of all runs.
 
 A run numbers the units it caches (chunks or tiles, and statistics) and holds a [`Slots`] with a place for each, so a lookup is an array
-index, without hashing. A place points to a [`Frame`]: bytes whose checksums were verified when they were read. Runs never change, so a frame is never stale.
+index, without hashing; and under a [`Pin`] a hit takes no lock and counts no reference ([`slot`]). A place points to a [`Frame`]: bytes whose
+checksums were verified when they were read. Runs never change, so a frame is never stale.
 
 ```text
     run ──► Slots [ ● │ ○ │ ● │ … ] ──► Frame { bytes, how often used }
@@ -20,14 +21,16 @@ The slots hold the only lasting references. Dropping a run's slots frees its fra
 Beside the frames it keeps the runs' files open, some of them ([`files`]).
 */
 
+mod counter;
 mod files;
 mod slot;
 
 pub(crate) use files::Handle;
+pub(crate) use slot::Pin;
 
 use crate::io::sync::Mutex;
 use files::OpenFiles;
-use slot::Slot;
+use slot::{Counts, Slot, hand_over};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -108,8 +111,7 @@ pub struct CacheStats {
 pub struct Cache {
     budget: AtomicUsize,
     resident: AtomicUsize,
-    hits: AtomicU64,
-    misses: AtomicU64,
+    counts: Counts,
     evictions: AtomicU64,
     homes: AtomicU64,
     queues: Mutex<Queues>,
@@ -122,8 +124,7 @@ impl Cache {
         Arc::new(Cache {
             budget: AtomicUsize::new(budget_bytes),
             resident: AtomicUsize::new(0),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
+            counts: Counts::default(),
             evictions: AtomicU64::new(0),
             homes: AtomicU64::new(0),
             queues: Mutex::new(Queues::default()),
@@ -136,12 +137,18 @@ impl Cache {
         &self.files
     }
 
+    /// Keeps what a lookup finds until it is dropped.
+    #[inline]
+    pub(crate) fn pin(&self) -> Pin<'_> {
+        Pin::new(&self.counts)
+    }
+
     /// What it holds, and how it does.
     pub fn stats(&self) -> CacheStats {
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         CacheStats {
-            hits: self.hits.load(Ordering::Relaxed),
-            misses: self.misses.load(Ordering::Relaxed),
+            hits: self.counts.hits.sum(),
+            misses: self.counts.misses.sum(),
             bytes: wide(self.resident.load(Ordering::Relaxed)),
             budget_bytes: wide(self.budget.load(Ordering::Relaxed)),
             evictions: self.evictions.load(Ordering::Relaxed),
@@ -183,6 +190,7 @@ impl Cache {
     /// Lets frames go until the budget holds, and sweeps the queues when they hold mostly frames that are gone.
     fn shrink(&self, queues: &mut Queues) {
         let budget = self.budget.load(Ordering::Relaxed);
+        let evictions = self.evictions.load(Ordering::Relaxed);
         while self.resident.load(Ordering::Relaxed) > budget {
             let more = if queues.main.is_empty() || queues.small_bytes > budget / 10 {
                 self.evict_small(queues)
@@ -192,6 +200,9 @@ impl Cache {
             if !more && queues.main.is_empty() && queues.small.is_empty() {
                 break;
             }
+        }
+        if self.evictions.load(Ordering::Relaxed) > evictions {
+            hand_over();
         }
         let entries = queues.small.len() + queues.main.len();
         let bytes_queued = entries.saturating_mul(FRAME_BYTES);
@@ -270,7 +281,7 @@ struct Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let freed: usize = self.slots.iter().filter_map(Slot::take).map(|frame| frame.weight()).sum();
+        let freed: usize = self.slots.iter_mut().filter_map(Slot::empty).sum();
         self.cache.resident.fetch_sub(freed, Ordering::Relaxed);
     }
 }
@@ -284,23 +295,48 @@ pub(crate) struct Slots {
 impl Slots {
     /// The frame in `slot`, counted as a use of it.
     #[inline]
-    pub(crate) fn get(&self, slot: usize) -> Option<Arc<Frame>> {
-        match self.home.slots.get(slot).and_then(Slot::get) {
+    pub(crate) fn get<'p>(&'p self, slot: usize, pin: &'p Pin<'_>) -> Option<&'p Frame> {
+        match self.home.slots.get(slot).and_then(|slot| slot.get(pin)) {
             Some(frame) => {
                 frame.used();
-                self.home.cache.hits.fetch_add(1, Ordering::Relaxed);
+                pin.hit();
                 Some(frame)
             }
             None => {
-                self.home.cache.misses.fetch_add(1, Ordering::Relaxed);
+                pin.missed();
                 None
             }
         }
     }
 
+    /// Whether there is a frame in `slot`; it may leave at any time.
+    #[inline]
+    pub(crate) fn has(&self, slot: usize) -> bool {
+        self.home.slots.get(slot).is_some_and(|slot| !slot.is_empty())
+    }
+
+    /// As [`Slots::get`], for those who keep the frame longer than a pin.
+    pub(crate) fn hold(&self, slot: usize) -> Option<Arc<Frame>> {
+        let frame = self.peek(slot);
+        let pin = self.home.cache.pin();
+        match &frame {
+            Some(frame) => {
+                frame.used();
+                pin.hit();
+            }
+            None => pin.missed(),
+        }
+        frame
+    }
+
     /// The frame in `slot`, not counted as a use: what a large scan asks.
     pub(crate) fn peek(&self, slot: usize) -> Option<Arc<Frame>> {
-        self.home.slots.get(slot).and_then(Slot::get)
+        self.home.slots.get(slot).and_then(Slot::hold)
+    }
+
+    /// As [`Slots::insert`], for those who are done with the frame when the pin is.
+    pub(crate) fn insert_pinned<'p>(&self, slot: usize, bytes: Box<[u8]>, pin: &'p Pin<'_>) -> &'p Frame {
+        pin.keep(self.insert(slot, bytes))
     }
 
     /// Puts verified bytes into `slot`. They may leave again before this returns; the frame handed out stays good.
@@ -310,7 +346,7 @@ impl Slots {
             let cache = &self.home.cache;
             cache.resident.fetch_add(frame.weight(), Ordering::Relaxed);
             if let Some(old) = place.replace(Arc::clone(&frame)) {
-                cache.resident.fetch_sub(old.weight(), Ordering::Relaxed);
+                cache.resident.fetch_sub(old, Ordering::Relaxed);
             }
             cache.admit(&frame, &self.home);
         }
@@ -340,10 +376,12 @@ mod tests {
     fn a_frame_is_found_until_its_run_is_dropped() {
         let cache = Cache::new(1 << 20);
         let slots = cache.slots(4);
-        assert!(slots.get(2).is_none());
+        let pin = cache.pin();
+        assert!(slots.get(2, &pin).is_none());
         slots.insert(2, bytes(7));
-        assert_eq!(slots.get(2).unwrap().bytes()[0], 7);
-        assert!(slots.get(1).is_none() && slots.get(9).is_none());
+        assert_eq!(slots.get(2, &pin).unwrap().bytes()[0], 7);
+        assert!(slots.get(1, &pin).is_none() && slots.get(9, &pin).is_none());
+        drop(pin);
         let stats = cache.stats();
         assert_eq!((stats.hits, stats.misses), (1, 3));
         assert!(stats.bytes > 1000);
@@ -360,7 +398,7 @@ mod tests {
             slots.insert(slot, bytes(2));
             assert!(cache.stats().bytes <= 20_000);
         }
-        assert!(slots.get(0).is_none());
+        assert!(slots.get(0, &cache.pin()).is_none());
         assert_eq!(held.bytes()[999], 1);
         cache.set_budget(0);
         assert_eq!(cache.stats().bytes, 0);
@@ -374,7 +412,8 @@ mod tests {
             slots.insert(slot, bytes(1));
         }
         for _ in 0..3 {
-            assert!((0..50).all(|slot| slots.get(slot).is_some()));
+            let pin = cache.pin();
+            assert!((0..50).all(|slot| slots.get(slot, &pin).is_some()));
         }
         for slot in 50..10_000 {
             slots.insert(slot, bytes(2));
@@ -417,12 +456,19 @@ mod tests {
         let slots = Arc::new(cache.slots(40));
         let threads: Vec<_> = (0..4u8)
             .map(|thread| {
-                let slots = Arc::clone(&slots);
+                let (cache, slots) = (Arc::clone(&cache), Arc::clone(&slots));
                 crate::io::thread::spawn("reader", move || {
                     for round in 0..5_000usize {
                         let slot = (round * 7 + usize::from(thread)) % 40;
-                        let frame = slots.get(slot).unwrap_or_else(|| slots.insert(slot, bytes(slot as u8)));
+                        let insert = |pin| slots.insert_pinned(slot, bytes(slot as u8), pin);
+                        let (pin, others) = (cache.pin(), (slot + 1) % 40);
+                        let frame = slots.get(slot, &pin).unwrap_or_else(|| insert(&pin));
+                        // Others come and go while the pin holds.
+                        slots.insert(others, bytes(others as u8));
+                        let counted = slots.peek(slot);
                         assert!(frame.bytes().iter().all(|byte| usize::from(*byte) == slot));
+                        drop(pin);
+                        assert!(counted.is_none_or(|frame| usize::from(frame.bytes()[999]) == slot));
                     }
                 })
                 .unwrap()

@@ -45,7 +45,7 @@ mod vector;
 mod wide;
 mod writer;
 
-pub use vector::Vector;
+pub use vector::{IntsAt, StringsAt, Vector};
 pub use writer::{Encoder, encode};
 
 use crate::limits::SLICE_ROWS_MAX;

@@ -37,6 +37,7 @@ mod schema;
 
 pub use batch::EncodedKeys;
 pub(crate) use bound::{BOUND_BYTES_MAX, decode_range, encode_bound};
+pub(crate) use component::take_bytes;
 pub use schema::{KeyColumn, KeySchema};
 
 use std::borrow::Borrow;

@@ -65,6 +65,7 @@ mod wire;
 
 pub use build::IndexBuilder;
 pub use map::{LearnedMap, MapStats};
+pub(crate) use prefetch::prefetch;
 
 use crate::bytes::Input;
 use crate::error::{Error, ErrorKind, Result};

@@ -16,6 +16,7 @@ slices whose statistics exclude them. `run/format.rs` draws the file.
     tile         a tile's columns as vectors
     writer       rows in, file out; encoders on their own threads
     reader       the open run: lookups and positional reads
+    bring        what lookups need and the cache does not have, read at once
     search       a key's place within a slice, on encoded vectors
     scan         ranges, projections, pruning, read-ahead
     spread       how many rows lie below a bound, as far as statistics tell
@@ -29,6 +30,7 @@ it is never an answer. No count or length from the file is trusted before it is 
 **What it does not know**: snapshots, levels, other runs, and whether a row is still the newest of its key.
 */
 
+mod bring;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -47,6 +49,7 @@ mod tile;
 mod verify;
 mod writer;
 
+pub(crate) use bring::Misses;
 pub use meta::RunMeta;
 pub use predicate::{ColumnPredicate, CompareOp, Test};
 pub use reader::{Found, Run, RunIndexStats};

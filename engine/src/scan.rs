@@ -50,6 +50,7 @@ use expiry::{Expiry, Unexpired};
 use merge::{Merge, RowStream, Ties};
 use passing::Passing;
 use plan::{Span, Stretch, stretches};
+use smallvec::SmallVec;
 use source::{Columns, MemStream, RunReading, RunStream};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -146,20 +147,23 @@ pub(crate) fn projected_type(table: &TableDef, id: ColumnId) -> Result<ColumnTyp
     })
 }
 
+/// Columns of a projection that takes no allocation: a lookup makes one.
+const FEW_COLUMNS: usize = 8;
+
 /// A projection as sources know it: stored columns only, beside each wanted column's place among them.
 #[derive(Debug, Clone)]
 pub(crate) struct Projection {
-    pub(crate) stored: Vec<(ColumnId, ColumnType)>,
+    pub(crate) stored: SmallVec<[(ColumnId, ColumnType); FEW_COLUMNS]>,
     /// For each wanted column its place in `stored`; `None` for the sequence number.
-    pub(crate) places: Vec<Option<usize>>,
+    pub(crate) places: SmallVec<[Option<usize>; FEW_COLUMNS]>,
     /// Which rows have expired, for lookups, and the place of the column that says so.
     pub(crate) expiry: Option<(Expiry, usize)>,
 }
 
 impl Projection {
     pub(crate) fn of(table: &TableDef, wanted: &[ColumnId]) -> Result<Projection> {
-        let mut stored: Vec<(ColumnId, ColumnType)> = Vec::with_capacity(wanted.len());
-        let mut places = Vec::with_capacity(wanted.len());
+        let mut stored: SmallVec<[(ColumnId, ColumnType); FEW_COLUMNS]> = SmallVec::with_capacity(wanted.len());
+        let mut places = SmallVec::with_capacity(wanted.len());
         for id in wanted {
             let ty = projected_type(table, *id)?;
             if *id == ColumnId::SEQ {
@@ -178,7 +182,11 @@ impl Projection {
     /// The same for lookups that find no row that has expired.
     pub(crate) fn expiring(mut self, expiry: Option<Expiry>) -> Projection {
         if let Some(expiry) = expiry {
-            let place = place_of(&mut self.stored, &expiry);
+            let of = |(id, _): &(ColumnId, ColumnType)| *id == expiry.column();
+            let place = self.stored.iter().position(of).unwrap_or(self.stored.len());
+            if place == self.stored.len() {
+                self.stored.push((expiry.column(), expiry.ty));
+            }
             self.expiry = Some((expiry, place));
         }
         self
@@ -559,7 +567,7 @@ impl Scan {
         let schema = table.projected_schema(&request.projection)?;
         check_ranges(&request.ranges)?;
         let filter = typed(table, request.filter)?;
-        let columns = Columns::new(&RunSchema::of(table)?, projection.stored.clone(), request.reverse);
+        let columns = Columns::new(&RunSchema::of(table)?, projection.stored.to_vec(), request.reverse);
         let stream = LayerScan::new(layers, &request.ranges, columns, request.predicates, false)
             .expiring(expiry)
             .passing(filter);

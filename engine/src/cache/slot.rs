@@ -1,27 +1,91 @@
 /*!
 One place of a run in the cache: eight bytes that point to a frame, or to none.
 
-The pointer's lowest bit is a lock. It is held only for as long as it takes to count one more reference or to swap the pointer: a few
-nanoseconds, no call, no allocation, no other lock, so that a spin is all the waiting there is, and nothing inside can be preempted by the simulator's scheduler.
+A reader [pins](Pin) first and then follows pointers, without a lock and without counting. What is taken out of a slot meanwhile is let go of
+only when no reader is left that had pinned before (epochs: Fraser, "Practical lock-freedom", 2004; `crossbeam-epoch`). So a frame that
+was found stays for as long as the pin that it was found under, and whoever needs it longer counts it up.
+
+```text
+    reader   pin ── load ── read the bytes ──────────────── unpin
+    evictor              swap out ── hand over to the epochs ┄┄┄┄┄┄┄┄► count down, when no pin from before is left
+```
+
+Nothing here blocks, takes a lock or calls into the scheduler, and when memory is given back changes no answer: so a
+simulation's course does not depend on it.
 
 This module is unsafe, and keeps these invariants:
-- The pointer without its lock bit is null, or came from `Arc::into_raw` of an `Arc<Frame>` whose one count the slot owns.
-- It is dereferenced, counted up or taken only by whoever set the lock bit.
-- `Frame` is aligned to at least two bytes, so that the lowest bit is free.
+- The pointer is null, or came from `Arc::into_raw` of an `Arc<Frame>` whose one count the slot owns.
+- A count that a slot gives up is given to the epochs after the pointer was taken out, and dropped by them: never at once, except where
+  the slot itself is dropped, which nobody borrows then.
+- A pointer is followed only under a pin that began before it was loaded, and for no longer than the pin and the slot are borrowed.
 */
 
 use super::Frame;
-use crate::io::thread;
+use super::counter::Counter;
+use crossbeam_epoch::{self as epoch, Guard};
+use std::cell::Cell;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-const LOCKED: usize = 1;
-/// Spins before the processor is offered to another thread: the holder may have lost it.
-const SPINS_MAX: u32 = 64;
+/// Keeps every frame that is found under it. Held for a lookup, not for a wait.
+pub(crate) struct Pin<'c> {
+    guard: Guard,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
+    counts: &'c Counts,
+}
 
-const _: () = assert!(align_of::<Frame>() > LOCKED);
+/// How often frames were looked for.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+}
+
+impl<'c> Pin<'c> {
+    #[inline]
+    pub(super) fn new(counts: &'c Counts) -> Self {
+        Pin { guard: epoch::pin(), hits: Cell::new(0), misses: Cell::new(0), counts }
+    }
+
+    #[inline]
+    pub(super) fn hit(&self) {
+        self.hits.set(self.hits.get() + 1);
+    }
+
+    pub(super) fn missed(&self) {
+        self.misses.set(self.misses.get() + 1);
+    }
+
+    /// The frame, for as long as the pin is borrowed, whatever slot has it.
+    pub(super) fn keep(&self, frame: Arc<Frame>) -> &Frame {
+        let pointer = Arc::into_raw(frame);
+        // SAFETY: the count that `into_raw` gave up is dropped once, and not before this pin ends, which outlives the borrow.
+        unsafe {
+            give_up(pointer, &self.guard);
+            &*pointer
+        }
+    }
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        if self.hits.get() > 0 {
+            self.counts.hits.add(self.hits.get());
+        }
+        if self.misses.get() > 0 {
+            self.counts.misses.add(self.misses.get());
+        }
+    }
+}
+
+impl fmt::Debug for Pin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pin")
+    }
+}
 
 /// A place for one frame.
 #[derive(Default)]
@@ -30,96 +94,101 @@ pub(super) struct Slot(AtomicPtr<Frame>);
 impl Slot {
     /// The frame, if there is one.
     #[inline]
-    pub(super) fn get(&self) -> Option<Arc<Frame>> {
-        if self.0.load(Ordering::Relaxed).is_null() {
+    pub(super) fn get<'p>(&'p self, _pin: &'p Pin<'_>) -> Option<&'p Frame> {
+        // SAFETY: null, or a frame of which the slot owned a count when it was loaded, under the pin: whoever takes it out gives
+        // that count to the epochs, which keep it until the pin ends.
+        unsafe { self.0.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed).is_null()
+    }
+
+    /// The frame, counted up: for those who keep it longer than a pin.
+    pub(super) fn hold(&self) -> Option<Arc<Frame>> {
+        if self.is_empty() {
             return None;
         }
-        let frame = self.lock();
-        let found = if frame.is_null() {
-            None
-        } else {
-            // SAFETY: the lock bit is ours, so `frame` is a pointer of which the slot owns a count; the clone gets one
-            // of its own.
-            Some(unsafe {
-                Arc::increment_strong_count(frame);
-                Arc::from_raw(frame)
-            })
-        };
-        self.unlock(frame);
-        found
+        let _guard = epoch::pin();
+        let frame = self.0.load(Ordering::Acquire);
+        if frame.is_null() {
+            return None;
+        }
+        // SAFETY: as in `get`; the count that the slot owned is still there, so that one more can be added.
+        Some(unsafe {
+            Arc::increment_strong_count(frame);
+            Arc::from_raw(frame)
+        })
     }
 
-    /// Puts a frame in, and gives the one that was there.
-    pub(super) fn replace(&self, frame: Arc<Frame>) -> Option<Arc<Frame>> {
-        let old = self.lock();
-        self.unlock(Arc::into_raw(frame));
-        own(old)
-    }
-
-    /// Takes the frame out.
-    pub(super) fn take(&self) -> Option<Arc<Frame>> {
-        let old = self.lock();
-        self.unlock(ptr::null());
-        own(old)
+    /// Puts a frame in, and gives the weight of the one that was there.
+    pub(super) fn replace(&self, frame: Arc<Frame>) -> Option<usize> {
+        self.swap(Arc::into_raw(frame))
     }
 
     /// Takes the frame out if it is this one.
     pub(super) fn clear_if(&self, frame: &Arc<Frame>) -> bool {
-        let current = self.lock();
-        if !ptr::eq(current, Arc::as_ptr(frame)) {
-            self.unlock(current);
-            return false;
+        let (expected, null) = (Arc::as_ptr(frame).cast_mut(), ptr::null_mut());
+        let guard = epoch::pin();
+        let taken = self.0.compare_exchange(expected, null, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if taken {
+            // SAFETY: the slot's count, which it has just lost.
+            unsafe { give_up(expected, &guard) };
         }
-        self.unlock(ptr::null());
-        drop(own(current));
-        true
+        taken
     }
 
-    /// Sets the lock bit, and gives the pointer without it.
-    #[inline]
-    fn lock(&self) -> *const Frame {
-        let mut spins = 0;
-        loop {
-            let current = self.0.load(Ordering::Relaxed);
-            if current.addr() & LOCKED == 0 {
-                let locked = current.map_addr(|addr| addr | LOCKED);
-                if self.0.compare_exchange_weak(current, locked, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                    return current;
-                }
-            }
-            spins += 1;
-            if spins % SPINS_MAX == 0 {
-                thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
+    /// Takes the frame out of a slot that nobody else can see, and gives its weight.
+    pub(super) fn empty(&mut self) -> Option<usize> {
+        let old = std::mem::replace(self.0.get_mut(), ptr::null_mut());
+        if old.is_null() {
+            return None;
         }
+        // SAFETY: the slot's count, which it has just lost. It is borrowed mutably: no reader follows its pointer.
+        let frame = unsafe { Arc::from_raw(old) };
+        Some(frame.weight())
     }
 
-    /// Stores the pointer, without the lock bit.
-    #[inline]
-    fn unlock(&self, frame: *const Frame) {
-        self.0.store(frame.cast_mut(), Ordering::Release);
+    fn swap(&self, new: *const Frame) -> Option<usize> {
+        let guard = epoch::pin();
+        let old = self.0.swap(new.cast_mut(), Ordering::AcqRel);
+        if old.is_null() {
+            return None;
+        }
+        // SAFETY: the slot's count, which it has just lost, keeps the frame until it is given up.
+        unsafe {
+            let weight = (*old).weight();
+            give_up(old, &guard);
+            Some(weight)
+        }
     }
 }
 
-/// The frame of which the slot owned a count that it has given up.
-fn own(frame: *const Frame) -> Option<Arc<Frame>> {
-    if frame.is_null() {
-        return None;
-    }
-    // SAFETY: the caller took the pointer out of the slot under the lock; the slot's count goes to the result.
-    Some(unsafe { Arc::from_raw(frame) })
+/// Drops a frame's count when no pin is left that may know the frame.
+///
+/// # Safety
+/// `frame` came from `Arc::into_raw`, and the caller gives up the count.
+unsafe fn give_up(frame: *const Frame, guard: &Guard) {
+    let address = frame.expose_provenance();
+    // SAFETY: a frame may be dropped on any thread. By the caller's promise the count is dropped only here.
+    unsafe { guard.defer_unchecked(move || drop(Arc::from_raw(ptr::with_exposed_provenance::<Frame>(address)))) };
+}
+
+/// Hands this thread's part of what waits to be let go of to all threads, so that it does not wait for this one.
+pub(super) fn hand_over() {
+    epoch::pin().flush();
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        drop(self.take());
+        self.empty();
     }
 }
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.load(Ordering::Relaxed).is_null() { "Slot(empty)" } else { "Slot(full)" })
+        f.write_str(if self.is_empty() { "Slot(empty)" } else { "Slot(full)" })
     }
 }

@@ -40,6 +40,11 @@ impl Position {
     /// No byte is above 0xff, so a position that varies cannot have it for its least.
     const HEX: Position = Position { least: 0xff, above: 15 };
 
+    fn of([least, above]: [u8; 2]) -> Position {
+        Position { least, above }
+    }
+
+    #[inline]
     fn radix(self) -> u64 {
         u64::from(self.above) + 1
     }
@@ -69,11 +74,38 @@ impl Position {
     }
 }
 
-/// Strings as numbers, read in place.
-#[derive(Debug, Clone)]
+/// Strings as numbers, read in place: groups are found anew for each read, which costs less than to keep them.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Numerals<'a> {
-    positions: Vec<Position>,
-    groups: Vec<(usize, Integers<'a>)>,
+    /// Least byte and greatest above it of each position.
+    positions: &'a [[u8; 2]],
+    count: usize,
+    /// The groups' integers, one after another.
+    body: &'a [u8],
+}
+
+/// The groups of some numerals, first to last.
+struct Groups<'a> {
+    positions: &'a [[u8; 2]],
+    count: usize,
+    body: Input<'a>,
+}
+
+/// A group: its positions and its integers.
+type Group<'a> = (&'a [[u8; 2]], Integers<'a>);
+
+impl<'a> Groups<'a> {
+    /// The next group's positions and integers; `None` after the last.
+    #[inline]
+    fn next(&mut self) -> Result<Option<Group<'a>>> {
+        if self.positions.is_empty() {
+            return Ok(None);
+        }
+        let len = group_len(self.positions.iter().map(|position| Position::of(*position)));
+        let (group, rest) = self.positions.split_at_checked(len).unwrap_or((self.positions, &[]));
+        self.positions = rest;
+        Ok(Some((group, Integers::open(&mut self.body, self.count)?)))
+    }
 }
 
 impl<'a> Numerals<'a> {
@@ -83,14 +115,15 @@ impl<'a> Numerals<'a> {
         if length == 0 || length > LENGTH_MAX {
             return Err(Error::corruption(format!("numerals of {length} positions")));
         }
-        let (pairs, _) = input.take(2 * length)?.as_chunks::<2>();
-        let positions: Vec<Position> =
-            pairs.iter().map(|[least, above]| Position { least: *least, above: *above }).collect();
-        let groups = groups_of(&positions)
-            .into_iter()
-            .map(|length| Ok((length, Integers::open(input, count)?)))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Numerals { positions, groups })
+        let (positions, _) = input.take(2 * length)?.as_chunks::<2>();
+        let mut groups = Groups { positions, count, body: input.clone() };
+        while groups.next()?.is_some() {}
+        let body = input.take(input.left() - groups.body.left())?;
+        Ok(Numerals { positions, count, body })
+    }
+
+    fn groups(&self) -> Groups<'a> {
+        Groups { positions: self.positions, count: self.count, body: Input::new(self.body, "numerals") }
     }
 
     /// Bytes of each string.
@@ -99,44 +132,55 @@ impl<'a> Numerals<'a> {
     }
 
     /// Appends the string at `index`.
-    pub(super) fn get(&self, index: usize, out: &mut Vec<u8>) {
-        let start = out.len();
-        let mut end = start;
-        out.resize(start + self.length(), 0);
-        for (length, integers) in &self.groups {
+    pub(super) fn get(&self, index: usize, out: &mut Vec<u8>) -> Result<()> {
+        let mut string = [0u8; LENGTH_MAX];
+        let mut rest = string.as_mut_slice();
+        let mut groups = self.groups();
+        while let Some((positions, integers)) = groups.next()? {
             let mut number = integers.get(index).cast_unsigned();
-            let positions = self.positions.get(end - start..).unwrap_or_default().iter().take(*length);
-            let bytes = out.get_mut(end..).unwrap_or_default().iter_mut().take(*length);
-            for (to, position) in bytes.zip(positions).rev() {
-                *to = position.byte(low_byte(number % position.radix()));
-                number /= position.radix();
+            let (bytes, tail) = rest.split_at_mut_checked(positions.len()).unwrap_or_default();
+            for (to, position) in bytes.iter_mut().zip(positions).rev() {
+                let position = Position::of(*position);
+                let digit = match position.radix() {
+                    1 => 0,
+                    radix => {
+                        let digit = number % radix;
+                        number /= radix;
+                        digit
+                    }
+                };
+                *to = position.byte(low_byte(digit));
             }
-            end += length;
+            rest = tail;
         }
+        out.extend_from_slice(string.get(..self.length()).unwrap_or_default());
+        Ok(())
     }
 
     /// Writes the strings from `start` on into the last bytes of each `stride` bytes of `out`.
     /// Position by position, because all strings share a position's radix.
-    pub(super) fn decode(&self, start: usize, out: &mut [u8], stride: usize) {
+    pub(super) fn decode(&self, start: usize, out: &mut [u8], stride: usize) -> Result<()> {
         let before = stride.saturating_sub(self.length());
         let mut raw = [0i64; SLICE_ROWS_MAX];
         let raw = raw.get_mut(..(out.len() / stride.max(1)).min(SLICE_ROWS_MAX)).unwrap_or_default();
-        let mut first = 0;
-        for (length, integers) in &self.groups {
+        let mut first = before;
+        let mut groups = self.groups();
+        while let Some((positions, integers)) = groups.next()? {
             integers.decode(start, raw);
-            for at in (first..first + length).rev() {
-                let Some(position) = self.positions.get(at) else { continue };
-                let bytes = out.iter_mut().skip(before + at).step_by(stride.max(1));
+            for (at, position) in positions.iter().enumerate().rev() {
+                let position = Position::of(*position);
+                let bytes = out.iter_mut().skip(first + at).step_by(stride.max(1));
                 match position.radix() {
                     1 => bytes.for_each(|to| *to = position.least),
-                    10 => digits(bytes, raw, *position, |number| (number / 10, number % 10)),
-                    16 => digits(bytes, raw, *position, |number| (number / 16, number % 16)),
-                    26 => digits(bytes, raw, *position, |number| (number / 26, number % 26)),
-                    radix => digits(bytes, raw, *position, divider(radix)),
+                    10 => digits(bytes, raw, position, |number| (number / 10, number % 10)),
+                    16 => digits(bytes, raw, position, |number| (number / 16, number % 16)),
+                    26 => digits(bytes, raw, position, |number| (number / 26, number % 26)),
+                    radix => digits(bytes, raw, position, divider(radix)),
                 }
             }
-            first += length;
+            first += positions.len();
         }
+        Ok(())
     }
 }
 
@@ -174,21 +218,19 @@ fn low_u64(wide: u128) -> u64 {
     u64::try_from(wide & u128::from(u64::MAX)).unwrap_or_default()
 }
 
-/// How many positions each group has.
-fn groups_of(positions: &[Position]) -> Vec<usize> {
-    let (mut groups, mut length, mut product) = (Vec::new(), 0, 1u64);
+/// How many of these positions the first group has.
+#[inline]
+fn group_len(positions: impl Iterator<Item = Position>) -> usize {
+    let (mut len, mut product) = (0, 1u64);
     for position in positions {
-        match product.checked_mul(position.radix()).filter(|product| *product <= NUMBER_MAX) {
-            Some(larger) => product = larger,
-            None => {
-                groups.push(length);
-                (length, product) = (0, position.radix());
-            }
+        product = product.saturating_mul(position.radix());
+        // One position always fits.
+        if product > NUMBER_MAX {
+            break;
         }
-        length += 1;
+        len += 1;
     }
-    groups.push(length);
-    groups
+    len
 }
 
 /// Numerals about to be written.
@@ -211,7 +253,8 @@ impl NumeralsPlan {
         }
         let mut groups = Vec::new();
         let mut first = 0;
-        for length in groups_of(&positions) {
+        while first < length {
+            let length = group_len(positions.iter().skip(first).copied());
             let numbers = numbers_of(strings, &positions, first..first + length);
             let plan = Plan::of(&numbers);
             groups.push((numbers, plan));

@@ -26,6 +26,7 @@ use crate::column::Spans;
 use crate::error::{Error, Result};
 use crate::limits::{SLICE_ROWS_MAX, VALUE_BYTES_MAX};
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 const FIXED: u8 = 0;
@@ -114,26 +115,55 @@ impl<'a> Strings<'a> {
         self.count
     }
 
-    /// The string at `index`, which must be below the count.
-    pub(super) fn get(&self, index: usize) -> Result<Cow<'a, [u8]>> {
-        let stored = match &self.stored {
-            Stored::Fixed { length, data } => cut(data, index * length, (index + 1) * length)?,
-            Stored::Plain { ends, data } | Stored::Symbols { ends, data, .. } => {
-                let start = if index == 0 { 0 } else { offset(ends.get(index - 1))? };
-                cut(data, start, offset(ends.get(index))?)?
-            }
-            Stored::Numerals(_) => &[],
-        };
-        let mut out = match &self.stored {
-            Stored::Fixed { .. } | Stored::Plain { .. } if self.prefix.is_empty() => return Ok(Cow::Borrowed(stored)),
-            _ => self.prefix.to_vec(),
-        };
+    /// Appends the string at `index`, which must be below the count.
+    #[inline]
+    pub(super) fn append(&self, index: usize, out: &mut Vec<u8>) -> Result<()> {
+        out.extend_from_slice(self.prefix);
+        self.append_rest(index, out)
+    }
+
+    /// Appends what follows the prefix.
+    #[inline]
+    fn append_rest(&self, index: usize, out: &mut Vec<u8>) -> Result<()> {
         match &self.stored {
-            Stored::Fixed { .. } | Stored::Plain { .. } => out.extend_from_slice(stored),
-            Stored::Symbols { table, .. } => table.expand(stored, &mut out)?,
-            Stored::Numerals(numerals) => numerals.get(index, &mut out),
+            Stored::Fixed { .. } | Stored::Plain { .. } => {
+                out.extend_from_slice(self.plain(index)?.unwrap_or_default());
+            }
+            Stored::Symbols { table, ends, data } => table.expand(between(ends, data, index)?, out)?,
+            Stored::Numerals(numerals) => numerals.get(index, out)?,
         }
-        Ok(Cow::Owned(out))
+        Ok(())
+    }
+
+    /// What follows the prefix, where it is stored as it is.
+    #[inline]
+    pub(super) fn plain(&self, index: usize) -> Result<Option<&'a [u8]>> {
+        match &self.stored {
+            Stored::Fixed { length, data } => cut(data, index * length, (index + 1) * length).map(Some),
+            Stored::Plain { ends, data } => between(ends, data, index).map(Some),
+            Stored::Symbols { .. } | Stored::Numerals(_) => Ok(None),
+        }
+    }
+
+    /// Whether what follows the prefix is stored as it is.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.stored, Stored::Fixed { .. } | Stored::Plain { .. })
+    }
+
+    /// What all strings begin with.
+    pub(super) fn prefix(&self) -> &'a [u8] {
+        self.prefix
+    }
+
+    /// How what follows the prefix at `index` compares with `rest`.
+    #[inline]
+    pub(super) fn compare_rest(&self, index: usize, rest: &[u8], scratch: &mut Vec<u8>) -> Result<Ordering> {
+        if let Some(plain) = self.plain(index)? {
+            return Ok(plain.cmp(rest));
+        }
+        scratch.clear();
+        self.append_rest(index, scratch)?;
+        Ok(scratch.as_slice().cmp(rest))
     }
 
     /// The strings of `rows`, which must be below the count.
@@ -145,7 +175,7 @@ impl<'a> Strings<'a> {
             }
             Stored::Plain { ends, data } => self.copied(data, &bounds_of(ends, &rows)?),
             Stored::Symbols { table, ends, data } => self.expanded(table, data, &bounds_of(ends, &rows)?),
-            Stored::Numerals(numerals) => Ok(self.written(numerals, &rows)),
+            Stored::Numerals(numerals) => self.written(numerals, &rows),
         }
     }
 
@@ -193,7 +223,7 @@ impl<'a> Strings<'a> {
         Ok(Stretch { data: Cow::Owned(out), ends })
     }
 
-    fn written(&self, numerals: &Numerals<'a>, rows: &Range<usize>) -> Stretch<'a> {
+    fn written(&self, numerals: &Numerals<'a>, rows: &Range<usize>) -> Result<Stretch<'a>> {
         let stride = self.prefix.len() + numerals.length();
         let mut out = vec![0; rows.len() * stride];
         if !self.prefix.is_empty() {
@@ -201,8 +231,8 @@ impl<'a> Strings<'a> {
                 string.iter_mut().zip(self.prefix).for_each(|(to, from)| *to = *from);
             }
         }
-        numerals.decode(rows.start, &mut out, stride);
-        Stretch { data: Cow::Owned(out), ends: (1..=rows.len()).map(|row| row * stride).collect() }
+        numerals.decode(rows.start, &mut out, stride)?;
+        Ok(Stretch { data: Cow::Owned(out), ends: (1..=rows.len()).map(|row| row * stride).collect() })
     }
 }
 
@@ -224,10 +254,19 @@ fn bounds_of(ends: &Integers<'_>, rows: &Range<usize>) -> Result<Vec<usize>> {
     Ok(bounds)
 }
 
+#[inline]
 fn cut(data: &[u8], start: usize, end: usize) -> Result<&[u8]> {
     data.get(start..end).ok_or_else(out_of_order)
 }
 
+/// The bytes of the string at `index`, by where each ends.
+#[inline]
+fn between<'a>(ends: &Integers<'_>, data: &'a [u8], index: usize) -> Result<&'a [u8]> {
+    let start = if index == 0 { 0 } else { offset(ends.get(index - 1))? };
+    cut(data, start, offset(ends.get(index))?)
+}
+
+#[inline]
 fn offset(raw: i64) -> Result<usize> {
     usize::try_from(raw).map_err(|_| out_of_order())
 }

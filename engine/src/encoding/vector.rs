@@ -13,13 +13,13 @@ use super::strings::Strings;
 use super::wide::Wide;
 use super::writer::code_width;
 use super::{Class, Encoding, Tag};
-use crate::bytes::Input;
+use crate::bytes::{Input, head};
 use crate::column::{ColumnSink, Spans, interval_of};
 use crate::error::{Error, Result};
 use crate::limits::SLICE_ROWS_MAX;
 use crate::types::{ColumnType, Value};
 use arrow::buffer::NullBuffer;
-use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 /// One column's values of one slice, opened over their bytes.
@@ -156,14 +156,74 @@ impl<'a> Vector<'a> {
     /// # Errors
     /// `InvalidArgument` when there is no such row; `Corruption` when its bytes are no value of the column's type.
     pub fn value(&self, row: usize) -> Result<Value> {
+        let mut value = Value::Null;
+        self.value_into(row, &mut value)?;
+        Ok(value)
+    }
+
+    /// As [`Vector::value`], into one that is there: the memory of a text or of bytes is used again.
+    ///
+    /// # Errors
+    /// As [`Vector::value`]; what was there may be lost.
+    #[inline]
+    pub fn value_into(&self, row: usize, out: &mut Value) -> Result<()> {
         self.check(row..row + 1)?;
-        let Some(index) = self.index_of(row) else { return Ok(Value::Null) };
-        match Class::of(self.ty) {
-            Class::Integer => self.integer(index).and_then(|value| self.of_integer(value)),
-            Class::Float32 => Ok(Value::Float32(self.float(index)?)),
-            Class::Float64 => Ok(Value::Float64(self.float(index)?)),
-            Class::Decimal => Ok(Value::Decimal(self.decimal(index)?)),
-            Class::Strings => self.string(index).and_then(|bytes| self.of_bytes(bytes)),
+        let Some(index) = self.index_of(row) else {
+            *out = Value::Null;
+            return Ok(());
+        };
+        *out = match Class::of(self.ty) {
+            Class::Integer => self.integer(index).and_then(|value| self.of_integer(value))?,
+            Class::Float32 => Value::Float32(self.float(index)?),
+            Class::Float64 => Value::Float64(self.float(index)?),
+            Class::Decimal => Value::Decimal(self.decimal(index)?),
+            Class::Strings => {
+                let mut bytes = match std::mem::replace(out, Value::Null) {
+                    Value::Bytes(bytes) => bytes,
+                    Value::Text(text) => text.into_bytes(),
+                    _ => Vec::new(),
+                };
+                bytes.clear();
+                self.append_string(index, &mut bytes)?;
+                self.of_bytes(bytes)?
+            }
+        };
+        Ok(())
+    }
+
+    /// Appends `row` to `sink`, which must be of the same type. `scratch` is anything.
+    ///
+    /// # Errors
+    /// As [`Vector::decode`].
+    pub fn append_row(&self, row: usize, sink: &mut ColumnSink, scratch: &mut Vec<u8>) -> Result<()> {
+        self.check(row..row + 1)?;
+        self.check_sink(sink)?;
+        match self.index_of(row) {
+            Some(index) => self.append_one(index, sink, scratch),
+            None => {
+                sink.append_nulls(1);
+                Ok(())
+            }
+        }
+    }
+
+    /// The integers by position, where it has no NULL and they are stored as such: for searches by key.
+    #[inline]
+    pub fn ints_at(&self) -> Option<IntsAt<'_, 'a>> {
+        match &self.body {
+            Body::Integers(integers) if self.nulls.is_none() => Some(IntsAt(integers)),
+            _ => None,
+        }
+    }
+
+    /// The byte strings by position, where it has no NULL: for searches by key.
+    #[inline]
+    pub fn strings_at(&self) -> Option<StringsAt<'_, 'a>> {
+        match &self.body {
+            _ if self.nulls.is_some() => None,
+            Body::Strings(strings) => Some(StringsAt { codes: None, strings }),
+            Body::StringsDictionary(codes, strings) => Some(StringsAt { codes: Some(codes), strings }),
+            _ => None,
         }
     }
 
@@ -215,9 +275,10 @@ impl<'a> Vector<'a> {
             return Err(self.no_row(*past as usize));
         }
         sink.reserve(rows.len());
+        let mut scratch = Vec::new();
         for row in rows {
             match self.index_of(*row as usize) {
-                Some(index) => self.append_one(index, sink)?,
+                Some(index) => self.append_one(index, sink, &mut scratch)?,
                 None => sink.append_nulls(1),
             }
         }
@@ -275,10 +336,10 @@ impl<'a> Vector<'a> {
         }
     }
 
-    fn string(&self, index: usize) -> Result<Cow<'a, [u8]>> {
+    fn append_string(&self, index: usize, out: &mut Vec<u8>) -> Result<()> {
         match &self.body {
-            Body::Strings(strings) => strings.get(index),
-            Body::StringsDictionary(codes, entries) => entries.get(codes.get(index)?),
+            Body::Strings(strings) => strings.append(index, out),
+            Body::StringsDictionary(codes, entries) => entries.append(codes.get(index)?, out),
             _ => Err(self.misplaced()),
         }
     }
@@ -302,32 +363,33 @@ impl<'a> Vector<'a> {
         if fits { Ok(Value::Int(value)) } else { Err(Error::corruption(format!("{value} is stored as {:?}", self.ty))) }
     }
 
-    fn of_bytes(&self, bytes: Cow<'a, [u8]>) -> Result<Value> {
+    fn of_bytes(&self, bytes: Vec<u8>) -> Result<Value> {
         let sixteen = || {
-            <[u8; 16]>::try_from(&*bytes).map_err(|_| {
+            <[u8; 16]>::try_from(bytes.as_slice()).map_err(|_| {
                 Error::corruption(format!("{} bytes are stored where {:?} takes 16", bytes.len(), self.ty))
             })
         };
         match self.ty {
             ColumnType::Interval => Ok(Value::Interval(interval_of(sixteen()?))),
             ColumnType::Uuid => Ok(Value::Uuid(sixteen()?)),
-            ColumnType::Bytes => Ok(Value::Bytes(bytes.into_owned())),
-            _ => String::from_utf8(bytes.into_owned())
+            ColumnType::Bytes => Ok(Value::Bytes(bytes)),
+            _ => String::from_utf8(bytes)
                 .map(Value::Text)
                 .map_err(|e| Error::corruption(format!("stored text is not UTF-8: {e}"))),
         }
     }
 
     /// Appends one value that is there.
-    fn append_one(&self, index: usize, sink: &mut ColumnSink) -> Result<()> {
+    fn append_one(&self, index: usize, sink: &mut ColumnSink, scratch: &mut Vec<u8>) -> Result<()> {
         match Class::of(self.ty) {
             Class::Integer => sink.extend_ints(&[self.integer(index)?], None),
             Class::Float32 => sink.extend_f32(&[self.float(index)?], None),
             Class::Float64 => sink.extend_f64(&[self.float(index)?], None),
             Class::Decimal => sink.extend_decimals(&[self.decimal(index)?], None),
             Class::Strings => {
-                let bytes = self.string(index)?;
-                sink.extend_spans(Spans { data: &bytes, ends: &[bytes.len()] }, None)
+                scratch.clear();
+                self.append_string(index, scratch)?;
+                sink.extend_spans(Spans { data: scratch, ends: &[scratch.len()] }, None)
             }
         }
     }
@@ -404,6 +466,60 @@ impl<'a> Vector<'a> {
             _ => Err(self.misplaced()),
         };
         with_values(dense, nulls, decode, append)
+    }
+}
+
+/// The integers of a vector by position.
+#[derive(Debug, Clone, Copy)]
+pub struct IntsAt<'v, 'a>(&'v Integers<'a>);
+
+impl IntsAt<'_, '_> {
+    /// The integer at `row`, which must be one of the vector's.
+    #[inline]
+    pub fn get(&self, row: usize) -> i64 {
+        self.0.get(row)
+    }
+}
+
+/// The byte strings of a vector by position, compared where they lie.
+#[derive(Debug, Clone, Copy)]
+pub struct StringsAt<'v, 'a> {
+    codes: Option<&'v Codes<'a>>,
+    strings: &'v Strings<'a>,
+}
+
+impl StringsAt<'_, '_> {
+    /// What of `target` is to be compared with the strings' rest after what they all begin with; or how they all compare with it.
+    #[inline]
+    pub fn enter<'t>(&self, target: &'t [u8]) -> Result<&'t [u8], Ordering> {
+        target.strip_prefix(self.strings.prefix()).ok_or_else(|| self.strings.prefix().cmp(target))
+    }
+
+    /// Whether the strings are stored as they are, so that [`StringsAt::head`] is cheap.
+    pub fn has_heads(&self) -> bool {
+        self.codes.is_none() && self.strings.is_plain()
+    }
+
+    /// The first eight bytes of the rest of the string at `row` as a number of the same order; zeros where it ends before.
+    ///
+    /// # Errors
+    /// `Corruption` where the string lies outside of the vector.
+    #[inline]
+    pub fn head(&self, row: usize) -> Result<u64> {
+        self.strings.plain(row).map(|rest| head(rest.unwrap_or_default()))
+    }
+
+    /// How the rest of the string at `row` compares with `rest`.
+    ///
+    /// # Errors
+    /// `Corruption` where its bytes are no string.
+    #[inline]
+    pub fn compare(&self, row: usize, rest: &[u8], scratch: &mut Vec<u8>) -> Result<Ordering> {
+        let index = match self.codes {
+            Some(codes) => codes.get(row)?,
+            None => row,
+        };
+        self.strings.compare_rest(index, rest, scratch)
     }
 }
 

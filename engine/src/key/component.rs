@@ -9,6 +9,7 @@ use crate::types::{ColumnType, Value};
 use arrow::array::*;
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, IntervalMonthDayNano};
+use std::borrow::Cow;
 
 /// Before a value of a nullable column.
 pub(super) const PRESENT: u8 = 1;
@@ -150,17 +151,41 @@ pub(super) fn take_array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
 }
 
 fn take_escaped(bytes: &mut &[u8]) -> Result<Vec<u8>> {
-    let mut value = Vec::new();
+    take_bytes(bytes).map(Cow::into_owned)
+}
+
+/// Takes a Text or Bytes component off the front of `bytes`: the value as it was given, borrowed where no byte of it is zero.
+///
+/// # Errors
+/// `Corruption` when there is none.
+#[inline]
+pub(crate) fn take_bytes<'k>(bytes: &mut &'k [u8]) -> Result<Cow<'k, [u8]>> {
+    let first = take_part(bytes)?;
+    if take_array::<2>(bytes)? == TERMINATOR {
+        return Ok(Cow::Borrowed(first));
+    }
+    let mut value = first.to_vec();
     loop {
-        let zero = bytes.iter().position(|byte| *byte == 0).ok_or_else(|| Error::corruption("key text has no end"))?;
-        let (part, rest) = bytes.split_at_checked(zero).unwrap_or((bytes, &[]));
-        value.extend_from_slice(part);
-        *bytes = rest;
-        match take_array::<2>(bytes)? {
-            TERMINATOR => return Ok(value),
-            [0, ESCAPE] => value.push(0),
-            _ => return Err(Error::corruption("key text has a stray zero byte")),
+        value.push(0);
+        value.extend_from_slice(take_part(bytes)?);
+        if take_array::<2>(bytes)? == TERMINATOR {
+            return Ok(Cow::Owned(value));
         }
+    }
+}
+
+/// Takes what stands before a zero byte that ends a component or is part of its value.
+#[inline]
+fn take_part<'k>(bytes: &mut &'k [u8]) -> Result<&'k [u8]> {
+    let zero = bytes.iter().position(|byte| *byte == 0).ok_or_else(|| Error::corruption("key text has no end"))?;
+    let (part, rest) = bytes.split_at_checked(zero).unwrap_or((bytes, &[]));
+    match rest.get(1) {
+        Some(0 | &ESCAPE) => {
+            *bytes = rest;
+            Ok(part)
+        }
+        Some(_) => Err(Error::corruption("key text has a stray zero byte")),
+        None => Err(Error::corruption("key is cut short")),
     }
 }
 

@@ -1,5 +1,5 @@
 /*!
-Asking the processor for a cache line before it is needed: the one unsafe instruction of this room.
+Asking the processor for a cache line before it is needed: the one unsafe instruction of this room. Runs ask with it too.
 
 **Invariant:** a prefetch is a hint. It reads nothing that the program can see, and an address outside the slice, or
 one that is not mapped at all, does not fault (Intel SDM vol. 2, PREFETCHh). So every place is a safe argument.
@@ -7,7 +7,7 @@ one that is not mapped at all, does not fault (Intel SDM vol. 2, PREFETCHh). So 
 
 /// Hints that the value at `place` of `values` will be read soon; `place` may lie beyond the end.
 #[inline(always)]
-pub(super) fn prefetch<T>(values: &[T], place: usize) {
+pub(crate) fn prefetch<T>(values: &[T], place: usize) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the address is computed without being dereferenced, and a prefetch of any address is harmless.
     unsafe {

@@ -4,6 +4,8 @@ What is particular to the bytes of an index: its errors, its short varints, and 
 
 use crate::error::Error;
 
+pub(super) use crate::bytes::head;
+
 /// What errors call the bytes of an index.
 pub(super) const WHAT: &str = "a slice index";
 
@@ -28,17 +30,4 @@ pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<usize> {
         }
     }
     None
-}
-
-/// The first 8 bytes as a number, missing ones being 0.
-#[inline]
-pub(super) fn head(bytes: &[u8]) -> u64 {
-    match bytes.first_chunk::<8>() {
-        Some(whole) => u64::from_be_bytes(*whole),
-        None => {
-            let mut padded = [0; 8];
-            padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-            u64::from_be_bytes(padded)
-        }
-    }
 }

@@ -133,6 +133,17 @@ impl Extent {
     }
 }
 
+/// Where a slice stands among tiles, worked out once for all that is asked about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) slice: u32,
+    pub(super) tile: u32,
+    /// The tile's first slice.
+    first: u32,
+    /// Rows of the slice.
+    pub(super) rows: u32,
+}
+
 /// Where everything lies. Slices, tiles and columns handed to its methods must be in range.
 #[derive(Debug)]
 pub(super) struct Locators {
@@ -281,15 +292,23 @@ impl Locators {
         }
     }
 
+    /// Where a slice stands.
+    #[inline]
+    pub(super) fn spot(&self, slice: u32) -> Spot {
+        let tile = self.tile_of(slice);
+        let slices = self.slices_of(tile);
+        let rows = if slice + 1 < slices.end {
+            self.slice_rows
+        } else {
+            self.tile_rows(tile).saturating_sub((slice - slices.start) * self.slice_rows)
+        };
+        Spot { slice, tile, first: slices.start, rows }
+    }
+
     /// Rows of a slice.
     #[inline]
     pub(super) fn rows_of(&self, slice: u32) -> u32 {
-        let tile = self.tile_of(slice);
-        let slices = self.slices_of(tile);
-        if slice + 1 < slices.end {
-            return self.slice_rows;
-        }
-        self.tile_rows(tile).saturating_sub((slice - slices.start) * self.slice_rows)
+        self.spot(slice).rows
     }
 
     /// Where a tile lies.
@@ -323,12 +342,16 @@ impl Locators {
     /// Where a column's frame of a slice lies; no bytes if it was left out.
     #[inline]
     pub(super) fn frame(&self, slice: u32, column: usize) -> Extent {
-        let tile = self.tile_of(slice);
-        let first = self.slices_of(tile).start;
+        self.frame_at(&self.spot(slice), column)
+    }
+
+    /// The same for a slice whose place is known.
+    #[inline]
+    pub(super) fn frame_at(&self, spot: &Spot, column: usize) -> Extent {
         let Some(ends) = self.ends.get(column) else { return Extent { offset: 0, bytes: 0 } };
-        let start = if slice == first { 0 } else { ends.get(wide(slice) - 1) };
-        let bytes = ends.get(wide(slice)).saturating_sub(start);
-        Extent { offset: self.chunk_start(tile, column) + start, bytes: length(bytes) }
+        let start = if spot.slice == spot.first { 0 } else { ends.get(wide(spot.slice) - 1) };
+        let bytes = ends.get(wide(spot.slice)).saturating_sub(start);
+        Extent { offset: self.chunk_start(spot.tile, column) + start, bytes: length(bytes) }
     }
 
     /// Bytes that this takes in memory.

@@ -75,7 +75,8 @@ impl Run {
 
     /// The key at a place, which is not the end.
     pub(crate) fn key_at_place(&self, place: RowPlace) -> Result<Key> {
-        self.loaded()?.key_at(place.slice, place.row)
+        let loaded = self.loaded()?;
+        loaded.key_at(&loaded.locators.spot(place.slice), place.row, &self.cache().pin())
     }
 
     /// Rows from one place to another.

@@ -6,17 +6,19 @@ keeps what it needs in memory: the index, the locators, and a place in the cache
 
 A *unit* is what is read, verified and cached as a whole: in column shape one column's chunk of a tile, in row shape a
 whole tile. Point reads go through the cache; a value is found in a unit by its locator and read from its vector
-by position.
+by position. What the cache lacks is read together first ([`bring`](super::bring)); then the lookup pins the cache, asks the processor for
+all that it will look at, and searches.
 
 Every slice stores its neighbours' keys, so a lookup knows whether the index sent it to the right slice. If not, that is
 counted and a binary search over the slices answers.
 */
 
+use super::bring::Misses;
 use super::format::{
     Footer, Guard, HEADER_BYTES, Section, SectionKind, TRAILER_BYTES, Trailer, decode_schema, open_frame, placed,
     split_frame,
 };
-use super::locators::{Extent, Locators};
+use super::locators::{Extent, Locators, Spot};
 use super::scan::{RunScan, RunScanOptions};
 use super::search::{KeyColumn, Place};
 use super::spread::Spread;
@@ -24,15 +26,16 @@ use super::statistics::{BLOCK_SLICES, Needs, SliceStats, StatsBlock, StatsDirect
 use super::{
     KIND_TYPE, Layout, RunMeta, RunSchema, SEQ_TYPE, file_path, offset_of, seq_from_int, seq_to_int, small, wide,
 };
-use crate::cache::{Cache, Frame, Handle, Slots};
+use crate::cache::{Cache, Frame, Handle, Pin, Slots};
 use crate::column::ColumnSink;
 use crate::encoding::Vector;
 use crate::error::{Error, Result};
 use crate::io::sync::{Mutex, OnceCell};
 use crate::io::{File, IoRef};
 use crate::key::Key;
-use crate::model::{IndexStats, SliceIndex};
+use crate::model::{IndexStats, SliceIndex, prefetch};
 use crate::types::{ColumnId, ColumnType, Seq, Value};
+use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +45,15 @@ const TAIL_BYTES: u64 = 128 * 1024;
 
 /// Residuals that [`Run::index_stats`] samples.
 const RESIDUALS_MAX: usize = 4096;
+
+/// Keys of a batch that are looked for together: enough to hide the memory's latency.
+const GROUP: usize = 16;
+/// Keys of a batch whose units are brought into the cache before they are looked for.
+const BRING_KEYS_MAX: usize = 256;
+/// Columns of a lookup that take no allocation.
+const CELLS: usize = 8;
+/// Bytes of a processor's cache line.
+const CACHE_LINE: usize = 64;
 
 /// Where a key's row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,10 +114,10 @@ pub(super) struct Loaded {
     pub(super) statistics: Vec<Option<Section>>,
 }
 
-/// A verified unit, and where in the file it begins.
-#[derive(Debug, Clone)]
-pub(super) struct Unit {
-    frame: Arc<Frame>,
+/// A verified unit, and where in the file it begins. Good for as long as the pin under which it was found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unit<'p> {
+    bytes: &'p [u8],
     offset: u64,
 }
 
@@ -126,6 +138,11 @@ impl Run {
     /// What the manifest keeps about it.
     pub fn meta(&self) -> &RunMeta {
         &self.meta
+    }
+
+    /// What keeps its units.
+    pub(super) fn cache(&self) -> &Arc<Cache> {
+        &self.cache
     }
 
     /// The file.
@@ -156,8 +173,8 @@ impl Run {
 
     /// The first key of a slice.
     pub fn first_key_of(&self, slice: usize) -> Result<Key> {
-        let loaded = self.loaded()?;
-        loaded.first_key_of(loaded.checked_slice(slice)?)
+        let (loaded, pin) = (self.loaded()?, self.cache.pin());
+        loaded.first_key_of(loaded.checked_slice(slice)?, &pin)
     }
 
     /// Finds the row of `key`.
@@ -165,53 +182,184 @@ impl Run {
     /// # Errors
     /// `Corruption` for bytes that are not what was written; `Io`.
     pub fn find(&self, key: &[u8]) -> Result<Option<Found>> {
-        if key < self.meta.min_key.as_slice() || key > self.meta.max_key.as_slice() {
+        self.look_up(key, &[], |_, _| Ok(()), || self.bring(key, &[]))
+    }
+
+    /// Finds the row of `key`, and puts the values of its columns into `out`, in place of those that are there. A column that the
+    /// run does not have is NULL. The values of a tombstone are not read.
+    ///
+    /// # Errors
+    /// As [`Run::read_row`].
+    pub fn get(
+        &self,
+        key: &[u8],
+        projection: &[(ColumnId, ColumnType)],
+        out: &mut Vec<Value>,
+    ) -> Result<Option<Found>> {
+        self.get_bringing(key, projection, out, || self.bring(key, projection))
+    }
+
+    /// As [`Run::get`]; where the cache lacks something, `bring` should see to it first.
+    pub(crate) fn get_bringing(
+        &self,
+        key: &[u8],
+        projection: &[(ColumnId, ColumnType)],
+        out: &mut Vec<Value>,
+        bring: impl FnOnce(),
+    ) -> Result<Option<Found>> {
+        self.look_up(key, projection, |cells, (loaded, spot, row)| cells.read(loaded, spot, row, out), bring)
+    }
+
+    fn look_up(
+        &self,
+        key: &[u8],
+        projection: &[(ColumnId, ColumnType)],
+        read: impl FnOnce(&Cells<'_>, (&Loaded, &Spot, u32)) -> Result<()>,
+        bring: impl FnOnce(),
+    ) -> Result<Option<Found>> {
+        if !self.spans(key) {
             return Ok(None);
         }
         let loaded = self.loaded()?;
-        self.find_from(loaded, key, loaded.index.find(key))
+        let spot = loaded.spot_of(loaded.index.find(key))?;
+        let wanted = Cells::of(loaded, projection)?;
+        if !loaded.needs(wanted.places()).all(|column| loaded.has(&spot, column)) {
+            bring();
+        }
+        let pin = self.cache.pin();
+        let mut cells = wanted;
+        // What comes after the search is asked for before it.
+        let guarded = loaded.payload(&spot, loaded.guard_column(), &pin)?;
+        prefetch_payload(guarded);
+        cells.locate(loaded, &spot, &pin)?;
+        let (at, row, exact) = self.locate_in(loaded, key, spot, guarded, &pin)?;
+        if !exact {
+            return Ok(None);
+        }
+        let found = loaded.found(&at, row, &pin)?;
+        if !found.tombstone {
+            if at.slice != spot.slice {
+                cells.locate(loaded, &at, &pin)?;
+            }
+            read(&cells, (loaded, &at, row))?;
+        }
+        Ok(Some(found))
     }
 
-    /// Finds the rows of many keys: a result for each, in their order.
+    /// Reads what a lookup of a key needs and the cache does not have.
+    #[cold]
+    fn bring(&self, key: &[u8], projection: &[(ColumnId, ColumnType)]) {
+        let mut misses = Misses::default();
+        // The lookup itself meets the same error.
+        let _ = self.add_misses(key, projection, &mut misses);
+        misses.read();
+    }
+
+    /// Adds what a lookup of `key` needs and the cache does not have.
     ///
     /// # Errors
-    /// As [`Run::find`].
-    pub fn find_many(&self, keys: &[&[u8]], out: &mut Vec<Option<Found>>) -> Result<()> {
-        let loaded = self.loaded()?;
-        let mut slices = Vec::with_capacity(keys.len());
-        loaded.index.find_batch(keys, &mut slices);
-        out.clear();
-        for (key, slice) in keys.iter().zip(slices) {
-            out.push(self.find_from(loaded, key, slice)?);
+    /// As [`Run::read_row`].
+    pub(crate) fn add_misses<'r>(
+        &'r self,
+        key: &[u8],
+        projection: &[(ColumnId, ColumnType)],
+        misses: &mut Misses<'r>,
+    ) -> Result<()> {
+        if self.spans(key) {
+            let loaded = self.loaded()?;
+            let spot = loaded.spot_of(loaded.index.find(key))?;
+            misses.add(loaded, &spot, loaded.needs(Cells::of(loaded, projection)?.places()));
         }
         Ok(())
     }
 
-    pub(super) fn find_from(&self, loaded: &Loaded, key: &[u8], slice: usize) -> Result<Option<Found>> {
-        let place = self.locate_from(loaded, key, slice)?;
-        if !place.exact {
-            return Ok(None);
+    /// Whether the key lies within the run's bounds.
+    fn spans(&self, key: &[u8]) -> bool {
+        self.meta.min_key.as_slice() <= key && key <= self.meta.max_key.as_slice()
+    }
+
+    /// Finds the rows of many keys: a result for each, in their order; in key order it is fastest. What their rows' columns of
+    /// `projection` need comes into the cache along with it.
+    ///
+    /// # Errors
+    /// As [`Run::read_row`].
+    pub fn find_many(
+        &self,
+        keys: &[&[u8]],
+        projection: &[(ColumnId, ColumnType)],
+        out: &mut Vec<Option<Found>>,
+    ) -> Result<()> {
+        let loaded = self.loaded()?;
+        let mut slices = Vec::with_capacity(keys.len());
+        loaded.index.find_batch(keys, &mut slices);
+        let cells = Cells::of(loaded, projection)?;
+        out.clear();
+        out.reserve(keys.len());
+        for (keys, slices) in keys.chunks(BRING_KEYS_MAX).zip(slices.chunks(BRING_KEYS_MAX)) {
+            let spots: Vec<Spot> = slices.iter().map(|slice| loaded.spot_of(*slice)).collect::<Result<_>>()?;
+            let mut misses = Misses::default();
+            spots.iter().for_each(|spot| misses.add(loaded, spot, loaded.needs(cells.places())));
+            misses.read();
+            for (keys, spots) in keys.chunks(GROUP).zip(spots.chunks(GROUP)) {
+                self.find_group(loaded, keys, spots, out)?;
+            }
         }
-        let (seq, tombstone) = (loaded.seq(place.slice, place.row)?, loaded.tombstone(place.slice, place.row)?);
-        Ok(Some(Found { slice: place.slice, row: place.row, seq, tombstone }))
+        Ok(())
+    }
+
+    /// Finds a few keys in the slices where the index looks, the memory of all of which is asked for first.
+    fn find_group(&self, loaded: &Loaded, keys: &[&[u8]], spots: &[Spot], out: &mut Vec<Option<Found>>) -> Result<()> {
+        let pin = self.cache.pin();
+        let mut payloads: SmallVec<[Option<&[u8]>; GROUP]> = SmallVec::new();
+        for spot in spots {
+            let guarded = loaded.payload(spot, loaded.guard_column(), &pin)?;
+            prefetch_payload(guarded);
+            payloads.push(guarded);
+        }
+        for ((key, spot), guarded) in keys.iter().zip(spots).zip(payloads) {
+            let (at, row, exact) = self.locate_in(loaded, key, *spot, guarded, &pin)?;
+            out.push(if exact { Some(loaded.found(&at, row, &pin)?) } else { None });
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn find_from(&self, loaded: &Loaded, key: &[u8], slice: usize, pin: &Pin<'_>) -> Result<Option<Found>> {
+        let (at, row, exact) = self.locate_from(loaded, key, slice, pin)?;
+        if exact { loaded.found(&at, row, pin).map(Some) } else { Ok(None) }
     }
 
     /// The first row whose key is not less than `key`, which need not be a whole key.
     pub(super) fn locate(&self, loaded: &Loaded, key: &[u8]) -> Result<Place> {
-        self.locate_from(loaded, key, loaded.index.find(key))
+        let (spot, row, exact) = self.locate_from(loaded, key, loaded.index.find(key), &self.cache.pin())?;
+        Ok(Place { slice: spot.slice, row, exact })
     }
 
-    fn locate_from(&self, loaded: &Loaded, key: &[u8], slice: usize) -> Result<Place> {
-        let slice = small(slice)?.min(loaded.locators.slices() - 1);
-        let unit = loaded.unit(loaded.locators.tile_of(slice), loaded.guard_column())?;
-        let (guard, _) = loaded.guarded(&unit, slice)?;
+    fn locate_from(&self, loaded: &Loaded, key: &[u8], slice: usize, pin: &Pin<'_>) -> Result<(Spot, u32, bool)> {
+        let spot = loaded.spot_of(slice)?;
+        self.locate_in(loaded, key, spot, loaded.payload(&spot, loaded.guard_column(), pin)?, pin)
+    }
+
+    /// The slice, the row in it, and whether it has the key. `guarded` is the first key column's payload of the slice where the index
+    /// looks.
+    fn locate_in(
+        &self,
+        loaded: &Loaded,
+        key: &[u8],
+        spot: Spot,
+        guarded: Option<&[u8]>,
+        pin: &Pin<'_>,
+    ) -> Result<(Spot, u32, bool)> {
+        let (guard, vector) = loaded.guard_of(&spot, guarded)?;
         if guard.admits(key) {
-            return loaded.search(slice, key, &unit);
+            let (row, exact) = loaded.search(&spot, key, vector, pin)?;
+            return Ok((spot, row, exact));
         }
         self.breaches.fetch_add(1, Ordering::Relaxed);
-        let slice = loaded.slice_by_bisection(key)?;
-        let unit = loaded.unit(loaded.locators.tile_of(slice), loaded.guard_column())?;
-        loaded.search(slice, key, &unit)
+        let spot = loaded.locators.spot(loaded.slice_by_bisection(key, pin)?);
+        let (_, vector) = loaded.guarded(&spot, pin)?;
+        let (row, exact) = loaded.search(&spot, key, vector, pin)?;
+        Ok((spot, row, exact))
     }
 
     /// Appends to `out` the values of a row's columns. A column that the run does not have is NULL.
@@ -219,24 +367,36 @@ impl Run {
     /// # Errors
     /// `Internal` for a type other than the stored one; otherwise as [`Run::find`].
     pub fn read_row(&self, found: &Found, projection: &[(ColumnId, ColumnType)], out: &mut Vec<Value>) -> Result<()> {
-        let loaded = self.loaded()?;
-        out.reserve(projection.len());
-        loaded.values(found, projection, out)
+        let (loaded, pin) = (self.loaded()?, self.cache.pin());
+        let mut values = Vec::with_capacity(projection.len());
+        loaded.values(&loaded.locators.spot(found.slice), found.row, projection, &mut values, &pin)?;
+        out.append(&mut values);
+        Ok(())
     }
 
-    /// As [`Run::read_row`], into columns under construction, one for each of the projection.
+    /// As [`Run::read_row`] for many rows, into columns under construction, one for each of the projection. A slice whose rows stand
+    /// together is opened once.
     ///
     /// # Errors
-    /// As [`Run::read_row`].
-    pub fn append_row(
+    /// As [`Run::read_row`]; columns may then have got some of their values.
+    pub fn append_rows(
         &self,
-        found: &Found,
+        rows: &[Found],
         projection: &[(ColumnId, ColumnType)],
         sinks: &mut [ColumnSink],
     ) -> Result<()> {
         let loaded = self.loaded()?;
-        for ((id, ty), sink) in projection.iter().zip(sinks) {
-            loaded.append_value(found, *id, *ty, sink)?;
+        for rows in rows.chunks(GROUP) {
+            let pin = self.cache.pin();
+            let mut spots: SmallVec<[(Spot, &[Found]); GROUP]> = SmallVec::new();
+            for of_slice in rows.chunk_by(|a, b| a.slice == b.slice) {
+                if let Some(first) = of_slice.first() {
+                    spots.push((loaded.spot_of(wide(first.slice))?, of_slice));
+                }
+            }
+            for ((id, ty), sink) in projection.iter().zip(sinks.iter_mut()) {
+                loaded.append_column(&spots, loaded.place_of(*id, *ty)?, sink, &pin)?;
+            }
         }
         Ok(())
     }
@@ -260,7 +420,7 @@ impl Run {
         let slices = wide(loaded.locators.slices());
         let mut residuals = Vec::new();
         for slice in (0..slices).step_by(slices.div_ceil(RESIDUALS_MAX).max(1)) {
-            let key = loaded.first_key_of(small(slice)?)?;
+            let key = loaded.first_key_of(small(slice)?, &self.cache.pin())?;
             residuals.push(loaded.residual(key.as_ref(), slice));
         }
         let memory = loaded.index.memory_bytes() + loaded.locators.memory_bytes() + loaded.slots.memory_bytes();
@@ -347,6 +507,12 @@ impl Loaded {
         placed(result, self.path(), offset)
     }
 
+    /// The place of the slice that an index names.
+    #[inline]
+    fn spot_of(&self, slice: usize) -> Result<Spot> {
+        Ok(self.locators.spot(small(slice)?.min(self.locators.slices() - 1)))
+    }
+
     fn checked_slice(&self, slice: usize) -> Result<u32> {
         let in_range = |slice: &u32| *slice < self.locators.slices();
         small(slice)
@@ -395,15 +561,40 @@ impl Loaded {
         }
     }
 
-    /// The unit that holds a column of a tile, from the cache or the file.
-    pub(super) fn unit(&self, tile: u32, column: usize) -> Result<Unit> {
-        let (slot, extent) = self.unit_of(tile, column);
-        if let Some(frame) = self.slots.get(slot) {
-            return Ok(Unit { frame, offset: extent.offset });
+    /// The columns that a lookup looks at: those of the key, those at `places`, sequence number and kind where rows differ in them.
+    fn needs(&self, places: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
+        let seq = (self.footer.min_seq != self.footer.max_seq).then(|| self.seq_column());
+        let kind = (self.footer.tombstones > 0).then(|| self.kind_column());
+        self.key.iter().map(|column| column.place).chain(seq).chain(kind).chain(places)
+    }
+
+    /// Whether the cache has the unit that holds a column of a slice, or there is none.
+    #[inline]
+    pub(super) fn has(&self, spot: &Spot, column: usize) -> bool {
+        let slot = match self.footer.layout {
+            Layout::Row => wide(spot.tile),
+            Layout::Column => wide(spot.tile) * self.columns.len() + column,
+        };
+        self.slots.has(slot) || self.unit_of(spot.tile, column).1.bytes == 0
+    }
+
+    /// The unit that holds a column of a slice, from the cache or the file.
+    #[inline]
+    fn unit<'p>(&'p self, spot: &Spot, column: usize, pin: &'p Pin<'_>) -> Result<Unit<'p>> {
+        let (slot, extent) = self.unit_of(spot.tile, column);
+        match self.slots.get(slot, pin) {
+            Some(frame) => Ok(Unit { bytes: frame.bytes(), offset: extent.offset }),
+            None => self.read_unit(spot.tile, column, pin),
         }
+    }
+
+    #[cold]
+    fn read_unit<'p>(&'p self, tile: u32, column: usize, pin: &'p Pin<'_>) -> Result<Unit<'p>> {
+        let (slot, extent) = self.unit_of(tile, column);
         let bytes = self.file()?.read_exact_at(extent.offset, extent.bytes)?;
         self.verify_unit(tile, column, &bytes, extent.offset)?;
-        Ok(Unit { frame: self.slots.insert(slot, bytes[..].into()), offset: extent.offset })
+        let frame = self.slots.insert_pinned(slot, bytes[..].into(), pin);
+        Ok(Unit { bytes: frame.bytes(), offset: extent.offset })
     }
 
     /// Checks every frame of a unit.
@@ -423,75 +614,99 @@ impl Loaded {
         Ok(())
     }
 
-    /// A column's payload of a slice within its unit; `None` if it was left out.
+    /// A column's payload of a slice, and where its frame lies; `None` if it was left out.
     #[inline]
-    pub(super) fn payload<'u>(&self, unit: &'u Unit, slice: u32, column: usize) -> Result<Option<&'u [u8]>> {
-        let extent = self.locators.frame(slice, column);
+    fn payload<'p>(&'p self, spot: &Spot, column: usize, pin: &'p Pin<'_>) -> Result<Option<&'p [u8]>> {
+        let extent = self.locators.frame_at(spot, column);
         if extent.bytes == 0 {
             return Ok(None);
         }
-        let (_, payload) = split_frame(part(unit.frame.bytes(), unit.offset, extent)?)?;
+        let unit = self.unit(spot, column, pin)?;
+        let (_, payload) = split_frame(part(unit.bytes, unit.offset, extent)?)?;
         Ok(Some(payload))
     }
 
     /// The guard and the first key column's vector of a slice.
-    pub(super) fn guarded<'u>(&self, unit: &'u Unit, slice: u32) -> Result<(Guard<'u>, &'u [u8])> {
-        let column = self.guard_column();
-        let offset = self.locators.frame(slice, column).offset;
-        let payload = self.payload(unit, slice, column)?.ok_or_else(|| Error::corruption("a key is left out"));
-        self.at(payload.and_then(Guard::decode), offset)
+    pub(super) fn guarded<'p>(&'p self, spot: &Spot, pin: &'p Pin<'_>) -> Result<(Guard<'p>, &'p [u8])> {
+        self.guard_of(spot, self.payload(spot, self.guard_column(), pin)?)
     }
 
-    /// A column's vector of a slice within its unit; `None` if it was left out.
-    pub(super) fn vector<'u>(&self, unit: &'u Unit, slice: u32, column: usize) -> Result<Option<Vector<'u>>> {
-        let bytes = if column == self.guard_column() {
-            Some(self.guarded(unit, slice)?.1)
-        } else {
-            self.payload(unit, slice, column)?
-        };
-        let Some(bytes) = bytes else { return Ok(None) };
-        self.open_vector(bytes, slice, column).map(Some)
+    /// The same of the first key column's payload.
+    #[inline]
+    fn guard_of<'u>(&self, spot: &Spot, payload: Option<&'u [u8]>) -> Result<(Guard<'u>, &'u [u8])> {
+        let payload = payload.ok_or_else(|| Error::corruption("a key is left out"));
+        self.in_frame(payload.and_then(Guard::decode), spot, self.guard_column())
+    }
+
+    /// A column's vector of a slice; `None` if it was left out.
+    #[inline]
+    pub(super) fn vector<'p>(&'p self, spot: &Spot, column: usize, pin: &'p Pin<'_>) -> Result<Option<Vector<'p>>> {
+        self.vector_in(spot, column, self.payload(spot, column, pin)?)
+    }
+
+    /// The same of the column's payload.
+    #[inline]
+    fn vector_in<'u>(&self, spot: &Spot, column: usize, payload: Option<&'u [u8]>) -> Result<Option<Vector<'u>>> {
+        let Some(payload) = payload else { return Ok(None) };
+        let bytes = if column == self.guard_column() { self.guard_of(spot, Some(payload))?.1 } else { payload };
+        self.in_frame(self.vector_of(bytes, spot.rows, column), spot, column).map(Some)
     }
 
     /// Opens a vector and checks that it has its slice's rows.
     pub(super) fn open_vector<'u>(&self, bytes: &'u [u8], slice: u32, column: usize) -> Result<Vector<'u>> {
+        let spot = self.locators.spot(slice);
+        self.in_frame(self.vector_of(bytes, spot.rows, column), &spot, column)
+    }
+
+    #[inline]
+    pub(super) fn vector_of<'u>(&self, bytes: &'u [u8], rows: u32, column: usize) -> Result<Vector<'u>> {
         let ty = self.columns.get(column).map_or(SEQ_TYPE, |column| column.1);
-        let vector = Vector::open(bytes, ty).and_then(|vector| {
-            if vector.len() == wide(self.locators.rows_of(slice)) {
-                return Ok(vector);
+        let vector = Vector::open(bytes, ty)?;
+        if vector.len() == wide(rows) {
+            return Ok(vector);
+        }
+        Err(Error::corruption(format!("a vector has {} rows, not its slice's", vector.len())))
+    }
+
+    /// The same error, placed in the frame of a column of a slice.
+    #[inline]
+    pub(super) fn in_frame<T>(&self, result: Result<T>, spot: &Spot, column: usize) -> Result<T> {
+        result.map_err(|e| e.at(self.path(), self.locators.frame_at(spot, column).offset))
+    }
+
+    /// Puts one value of a stored column into `out`.
+    #[inline]
+    fn value_into(&self, spot: &Spot, row: u32, column: usize, out: &mut Value, pin: &Pin<'_>) -> Result<()> {
+        match self.vector(spot, column, pin)? {
+            Some(vector) => self.in_frame(vector.value_into(wide(row), out), spot, column),
+            None => {
+                *out = self.default_of(column);
+                Ok(())
             }
-            Err(Error::corruption(format!("a vector has {} rows, not its slice's", vector.len())))
-        });
-        vector.map_err(|e| e.at(self.path(), self.locators.frame(slice, column).offset))
-    }
-
-    /// One value of a stored column, by its place.
-    fn value_in(&self, slice: u32, row: u32, column: usize) -> Result<Value> {
-        let unit = self.unit(self.locators.tile_of(slice), column)?;
-        self.value_of(&unit, slice, row, column)
-    }
-
-    fn value_of(&self, unit: &Unit, slice: u32, row: u32, column: usize) -> Result<Value> {
-        match self.vector(unit, slice, column)? {
-            Some(vector) => self.at(vector.value(wide(row)), self.locators.frame(slice, column).offset),
-            None => Ok(self.default_of(column)),
         }
     }
 
-    /// Appends the values of a row's columns.
-    fn values(&self, found: &Found, projection: &[(ColumnId, ColumnType)], out: &mut Vec<Value>) -> Result<()> {
-        let tile = self.locators.tile_of(found.slice);
-        // In row shape, one unit has all columns.
-        let shared = match self.footer.layout {
-            Layout::Row => Some(self.unit(tile, 0)?),
-            Layout::Column => None,
-        };
-        for (id, ty) in projection {
-            out.push(match (self.place_of(*id, *ty)?, &shared) {
-                (None, _) => Value::Null,
-                (Some(column), Some(unit)) => self.value_of(unit, found.slice, found.row, column)?,
-                (Some(column), None) => self.value_in(found.slice, found.row, column)?,
-            });
+    fn value(&self, spot: &Spot, row: u32, column: usize, pin: &Pin<'_>) -> Result<Value> {
+        let mut value = Value::Null;
+        self.value_into(spot, row, column, &mut value, pin)?;
+        Ok(value)
+    }
+
+    /// The values of a row's columns, in place of what `out` has.
+    fn values(
+        &self,
+        spot: &Spot,
+        row: u32,
+        projection: &[(ColumnId, ColumnType)],
+        out: &mut Vec<Value>,
+        pin: &Pin<'_>,
+    ) -> Result<()> {
+        out.resize(projection.len(), Value::Null);
+        for ((id, ty), value) in projection.iter().zip(out) {
+            match self.place_of(*id, *ty)? {
+                Some(column) => self.value_into(spot, row, column, value, pin)?,
+                None => *value = Value::Null,
+            }
         }
         Ok(())
     }
@@ -507,57 +722,84 @@ impl Loaded {
         }
     }
 
-    fn append_value(&self, found: &Found, id: ColumnId, ty: ColumnType, sink: &mut ColumnSink) -> Result<()> {
-        let Some(column) = self.place_of(id, ty)? else {
-            sink.append_nulls(1);
+    /// Appends the values of a column, by its place, of rows in slices.
+    fn append_column(
+        &self,
+        slices: &[(Spot, &[Found])],
+        column: Option<usize>,
+        sink: &mut ColumnSink,
+        pin: &Pin<'_>,
+    ) -> Result<()> {
+        let Some(column) = column else {
+            sink.append_nulls(slices.iter().map(|(_, rows)| rows.len()).sum());
             return Ok(());
         };
-        let unit = self.unit(self.locators.tile_of(found.slice), column)?;
-        match self.vector(&unit, found.slice, column)? {
-            Some(vector) => {
-                let row = wide(found.row);
-                self.at(vector.decode(row..row + 1, sink), self.locators.frame(found.slice, column).offset)
-            }
-            None => sink.append(&self.default_of(column)),
+        let mut payloads: SmallVec<[Option<&[u8]>; GROUP]> = SmallVec::new();
+        for (spot, _) in slices {
+            let payload = self.payload(spot, column, pin)?;
+            prefetch_payload(payload);
+            payloads.push(payload);
         }
+        let mut scratch = Vec::new();
+        for ((spot, rows), payload) in slices.iter().zip(payloads) {
+            let Some(vector) = self.vector_in(spot, column, payload)? else {
+                rows.iter().try_for_each(|_| sink.append(&self.default_of(column)))?;
+                continue;
+            };
+            let append = |row: &Found| vector.append_row(wide(row.row), sink, &mut scratch);
+            self.in_frame(rows.iter().try_for_each(append), spot, column)?;
+        }
+        Ok(())
     }
 
-    fn seq(&self, slice: u32, row: u32) -> Result<Seq> {
+    /// What is to be said of a row that was found.
+    #[inline]
+    fn found(&self, spot: &Spot, row: u32, pin: &Pin<'_>) -> Result<Found> {
+        Ok(Found { slice: spot.slice, row, seq: self.seq(spot, row, pin)?, tombstone: self.tombstone(spot, row, pin)? })
+    }
+
+    fn seq(&self, spot: &Spot, row: u32, pin: &Pin<'_>) -> Result<Seq> {
         if self.footer.min_seq == self.footer.max_seq {
             return Ok(self.footer.min_seq);
         }
-        match self.value_in(slice, row, self.seq_column())? {
+        match self.value(spot, row, self.seq_column(), pin)? {
             Value::Int(seq) => Ok(seq_from_int(seq)),
             _ => Err(Error::corruption("a row has no sequence number").at(self.path(), None)),
         }
     }
 
-    fn tombstone(&self, slice: u32, row: u32) -> Result<bool> {
+    fn tombstone(&self, spot: &Spot, row: u32, pin: &Pin<'_>) -> Result<bool> {
         if self.footer.tombstones == 0 {
             return Ok(false);
         }
-        Ok(self.value_in(slice, row, self.kind_column())? == Value::Boolean(true))
+        Ok(self.value(spot, row, self.kind_column(), pin)? == Value::Boolean(true))
     }
 
     /// The first key of a slice.
-    pub(super) fn first_key_of(&self, slice: u32) -> Result<Key> {
-        self.key_at(slice, 0)
+    pub(super) fn first_key_of(&self, slice: u32, pin: &Pin<'_>) -> Result<Key> {
+        self.key_at(&self.locators.spot(slice), 0, pin)
+    }
+
+    /// The last key of a slice.
+    pub(super) fn last_key_of(&self, slice: u32, pin: &Pin<'_>) -> Result<Key> {
+        let spot = self.locators.spot(slice);
+        self.key_at(&spot, spot.rows.saturating_sub(1), pin)
     }
 
     /// The key of a row.
-    pub(super) fn key_at(&self, slice: u32, row: u32) -> Result<Key> {
-        let values = self.key.iter().map(|column| self.value_in(slice, row, column.place));
+    pub(super) fn key_at(&self, spot: &Spot, row: u32, pin: &Pin<'_>) -> Result<Key> {
+        let values = self.key.iter().map(|column| self.value(spot, row, column.place, pin));
         let values = values.collect::<Result<Vec<_>>>()?;
         let key = self.schema.key.encode(&values).map_err(|e| Error::corruption(e.to_string()));
-        self.at(key, self.locators.frame(slice, self.guard_column()).offset)
+        self.in_frame(key, spot, self.guard_column())
     }
 
     /// The last slice whose first key is not after `key`, without the index.
-    fn slice_by_bisection(&self, key: &[u8]) -> Result<u32> {
+    fn slice_by_bisection(&self, key: &[u8], pin: &Pin<'_>) -> Result<u32> {
         let (mut low, mut high) = (0, self.locators.slices());
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            if self.first_key_of(middle)?.as_ref() <= key {
+            if self.first_key_of(middle, pin)?.as_ref() <= key {
                 low = middle;
             } else {
                 high = middle;
@@ -578,7 +820,7 @@ impl Loaded {
         let Some(place) = self.place_of_id(id) else { return Ok(None) };
         let Some(section) = self.statistics.get(place).copied().flatten() else { return Ok(None) };
         let slot = self.unit_count() + place;
-        let frame = match self.slots.get(slot) {
+        let frame = match self.slots.hold(slot) {
             Some(frame) => frame,
             None => {
                 let bytes = self.file()?.read_exact_at(section.offset, length(section.bytes)?)?;
@@ -603,6 +845,67 @@ impl Loaded {
     pub(super) fn check_header(&self, id: crate::types::RunId) -> Result<()> {
         let header = self.file()?.read_exact_at(0, HEADER_BYTES)?;
         self.at(super::format::check_header(&header, id, self.random), 0)
+    }
+}
+
+/// A column's place among the file's, and its payload in a slice.
+type Cell<'u> = (Option<usize>, Option<&'u [u8]>);
+
+/// The cells of a row that a lookup will read: asked for before it is known which row it is.
+struct Cells<'u> {
+    /// For each column of the projection its place, if the run has it, and its payload in the slice.
+    columns: SmallVec<[Cell<'u>; CELLS]>,
+}
+
+impl<'u> Cells<'u> {
+    fn of(loaded: &Loaded, projection: &[(ColumnId, ColumnType)]) -> Result<Self> {
+        let mut columns = SmallVec::with_capacity(projection.len());
+        for (id, ty) in projection {
+            columns.push((loaded.place_of(*id, *ty)?, None));
+        }
+        Ok(Cells { columns })
+    }
+
+    /// The places of the columns that the run has.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        self.columns.iter().filter_map(|(place, _)| *place)
+    }
+
+    /// Finds the payloads in a slice.
+    #[inline]
+    fn locate(&mut self, loaded: &'u Loaded, spot: &Spot, pin: &'u Pin<'_>) -> Result<()> {
+        for (place, payload) in &mut self.columns {
+            if let Some(place) = place {
+                *payload = loaded.payload(spot, *place, pin)?;
+                prefetch_payload(*payload);
+            }
+        }
+        Ok(())
+    }
+
+    /// The values of a row of the slice.
+    #[inline]
+    fn read(&self, loaded: &Loaded, spot: &Spot, row: u32, out: &mut Vec<Value>) -> Result<()> {
+        out.resize(self.columns.len(), Value::Null);
+        for ((place, payload), value) in self.columns.iter().zip(out) {
+            match place {
+                None => *value = Value::Null,
+                Some(column) => match loaded.vector_in(spot, *column, *payload)? {
+                    Some(vector) => loaded.in_frame(vector.value_into(wide(row), value), spot, *column)?,
+                    None => *value = loaded.default_of(*column),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks for what every reader of a vector reads first.
+#[inline]
+fn prefetch_payload(payload: Option<&[u8]>) {
+    if let Some(payload) = payload {
+        prefetch(payload, 0);
+        prefetch(payload, CACHE_LINE);
     }
 }
 

@@ -3,16 +3,22 @@ A key's place within a slice, found on the encoded vectors.
 
 Rows of a slice are sorted by the key's columns, so each column narrows the range of rows that the ones before it left.
 A column of integers is searched by value: its own line predicts the row, a few interpolation steps bound it, and a bisection
-ends the search. Other columns compare values. A bound of a range may be a prefix or a successor of a key and need not
-decode; then keys of rows are built and compared as bytes.
+ends the search. Byte strings are searched in the same way by their first eight bytes as a number, and compared where they
+lie. A key's components of these two kinds are taken from its bytes as they are; with others among them the key is decoded, and
+values are compared. A bound of a range may be a prefix or a successor of a key and need not decode; then keys of rows are
+built and compared as bytes.
 */
 
+use super::locators::Spot;
 use super::predicate::compare_in_key;
-use super::reader::{Loaded, Unit};
+use super::reader::Loaded;
 use super::{RunSchema, small, wide};
-use crate::encoding::Vector;
+use crate::cache::Pin;
+use crate::encoding::{StringsAt, Vector};
 use crate::error::{Error, Result};
+use crate::key::take_bytes;
 use crate::types::{ColumnType, Value};
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -36,8 +42,20 @@ pub(super) struct Place {
 pub(super) struct KeyColumn {
     /// Its place among the file's columns.
     pub(super) place: usize,
-    /// Whether its component of a key is eight bytes that are an integer.
-    is_int: bool,
+    component: Component,
+}
+
+/// What a column's part of a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Component {
+    /// Eight bytes that are an integer.
+    Int,
+    /// A byte string that ends itself.
+    Bytes,
+    /// Sixteen bytes as they are stored.
+    Sixteen,
+    /// Only its value can be compared with what is stored.
+    Value,
 }
 
 impl KeyColumn {
@@ -46,102 +64,160 @@ impl KeyColumn {
         let lost = || Error::corruption("the run's key names a column that it does not store");
         let column = |(id, column): (&_, &crate::key::KeyColumn)| {
             let place = schema.position(*id).ok_or_else(lost)?;
-            Ok(KeyColumn { place, is_int: !column.nullable && is_int(column.ty) })
+            let component = if column.nullable { Component::Value } else { Component::of(column.ty) };
+            Ok(KeyColumn { place, component })
         };
         schema.key_columns.iter().zip(schema.key.columns()).map(column).collect()
     }
 }
 
-fn is_int(ty: ColumnType) -> bool {
-    matches!(
-        ty,
-        ColumnType::Int16
+impl Component {
+    fn of(ty: ColumnType) -> Component {
+        match ty {
+            ColumnType::Int16
             | ColumnType::Int32
             | ColumnType::Int64
             | ColumnType::Date
             | ColumnType::Time
             | ColumnType::Timestamp
-            | ColumnType::TimestampTz
-    )
+            | ColumnType::TimestampTz => Component::Int,
+            ColumnType::Text | ColumnType::Bytes => Component::Bytes,
+            ColumnType::Uuid => Component::Sixteen,
+            _ => Component::Value,
+        }
+    }
+
+    /// Takes it off the front of a key; `None` where the key does not begin with one, or only its value tells.
+    #[inline]
+    fn take<'k>(self, rest: &mut &'k [u8]) -> Option<Target<'k>> {
+        match self {
+            Component::Int => {
+                let (bytes, tail) = rest.split_first_chunk::<8>()?;
+                *rest = tail;
+                Some(Target::Int(int_of(*bytes)))
+            }
+            Component::Bytes => take_bytes(rest).ok().map(Target::Bytes),
+            Component::Sixteen => {
+                let (bytes, tail) = rest.split_at_checked(16)?;
+                *rest = tail;
+                Some(Target::Bytes(Cow::Borrowed(bytes)))
+            }
+            Component::Value => None,
+        }
+    }
 }
 
 /// What a column is searched for.
-enum Target {
+#[derive(Debug)]
+enum Target<'k> {
     Int(i64),
+    Bytes(Cow<'k, [u8]>),
     Value(Value),
 }
 
 impl Loaded {
-    /// The first row of the slice whose key is not less than `key`. `unit` holds the first key column.
-    pub(super) fn search(&self, slice: u32, key: &[u8], unit: &Unit) -> Result<Place> {
-        if self.key.iter().all(|column| column.is_int) && key.len() == self.key.len() * 8 {
-            let ints = key.chunks_exact(8).map(|bytes| Target::Int(int_of(bytes)));
-            return self.narrow(slice, ints, unit);
-        }
-        let whole = self
-            .schema
-            .key
-            .decode(key)
-            .ok()
-            .filter(|values| self.schema.key.encode(values).is_ok_and(|encoded| encoded.as_ref() == key));
-        match whole {
-            Some(values) => self.narrow(slice, values.into_iter().map(Target::Value), unit),
-            None => self.search_bytes(slice, key),
+    /// The first row of the slice whose key is not less than `key`, and whether it has it. `first` is the first key column's
+    /// vector.
+    pub(super) fn search(&self, spot: &Spot, key: &[u8], first: &[u8], pin: &Pin<'_>) -> Result<(u32, bool)> {
+        let found = if self.key.iter().any(|column| column.component == Component::Value) {
+            match self.schema.key.decode(key).ok() {
+                Some(values) if self.schema.key.encode(&values).is_ok_and(|encoded| encoded.as_ref() == key) => {
+                    let mut values = values.into_iter().map(Target::Value);
+                    self.narrow(spot, first, pin, |_, _| values.next())?
+                }
+                _ => None,
+            }
+        } else {
+            let mut rest = key;
+            self.narrow(spot, first, pin, |column, last| {
+                column.component.take(&mut rest).filter(|_| !last || rest.is_empty())
+            })?
+        };
+        match found {
+            Some(found) => Ok(found),
+            None => self.search_bytes(spot, key, pin),
         }
     }
 
-    fn narrow(&self, slice: u32, targets: impl Iterator<Item = Target>, unit: &Unit) -> Result<Place> {
-        let mut rows = 0..wide(self.locators.rows_of(slice));
-        let tile = self.locators.tile_of(slice);
-        let mut columns = self.key.iter().zip(targets).peekable();
-        while let Some((column, target)) = columns.next() {
-            let own;
-            let unit = if column.place == self.guard_column() {
-                unit
-            } else {
-                own = self.unit(tile, column.place)?;
-                &own
-            };
-            let vector =
-                self.vector(unit, slice, column.place)?.ok_or_else(|| Error::corruption("a key is left out"))?;
+    /// Column by column; `None` where the key turns out to be none.
+    fn narrow<'k>(
+        &self,
+        spot: &Spot,
+        first: &[u8],
+        pin: &Pin<'_>,
+        mut target: impl FnMut(&KeyColumn, bool) -> Option<Target<'k>>,
+    ) -> Result<Option<(u32, bool)>> {
+        let mut rows = 0..wide(spot.rows);
+        let mut columns = self.key.iter().peekable();
+        while let Some(column) = columns.next() {
             let last = columns.peek().is_none();
+            let Some(target) = target(column, last) else { return Ok(None) };
+            let vector = if column.place == self.guard_column() {
+                self.in_frame(self.vector_of(first, spot.rows, column.place), spot, column.place)?
+            } else {
+                self.vector(spot, column.place, pin)?.ok_or_else(|| Error::corruption("a key is left out"))?
+            };
             let found = match &target {
                 Target::Int(target) => narrow_ints(&vector, rows.clone(), *target, last),
+                Target::Bytes(target) => narrow_bytes(&vector, rows.clone(), target, last),
                 Target::Value(target) => narrow_values(&vector, rows.clone(), target, last),
             };
-            rows = self.at(found, self.locators.frame(slice, column.place).offset)?;
+            rows = self.in_frame(found, spot, column.place)?;
             if rows.is_empty() {
-                return Ok(Place { slice, row: small(rows.start)?, exact: false });
+                return Ok(Some((small(rows.start)?, false)));
             }
         }
-        Ok(Place { slice, row: small(rows.start)?, exact: true })
+        Ok(Some((small(rows.start)?, true)))
     }
 
     /// As `search`, for bytes that are no key.
-    fn search_bytes(&self, slice: u32, bound: &[u8]) -> Result<Place> {
-        let (mut low, mut high) = (0, self.locators.rows_of(slice));
+    fn search_bytes(&self, spot: &Spot, bound: &[u8], pin: &Pin<'_>) -> Result<(u32, bool)> {
+        let (mut low, mut high) = (0, spot.rows);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.key_at(slice, middle)?.as_ref() < bound {
+            if self.key_at(spot, middle, pin)?.as_ref() < bound {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        Ok(Place { slice, row: low, exact: false })
+        Ok((low, false))
     }
 }
 
 /// The integer of a key's eight bytes: sign flipped, big-endian.
-fn int_of(bytes: &[u8]) -> i64 {
-    let bytes = bytes.try_into().unwrap_or([0; 8]);
-    (u64::from_be_bytes(bytes) ^ (1 << 63)).cast_signed()
+#[inline]
+fn int_of(bytes: [u8; 8]) -> i64 {
+    signed(u64::from_be_bytes(bytes))
+}
+
+/// An unsigned number as the signed one of the same order.
+#[inline]
+fn signed(number: u64) -> i64 {
+    (number ^ (1 << 63)).cast_signed()
+}
+
+fn has_null() -> Error {
+    Error::corruption("a key's column has a NULL")
 }
 
 /// The rows among `rows` that have `target`; if none has, the empty range where it would be.
+#[inline]
 fn narrow_ints(vector: &Vector<'_>, rows: Range<usize>, target: i64, last: bool) -> Result<Range<usize>> {
-    let at = |row| vector.int(row)?.ok_or_else(|| Error::corruption("a key's column has a NULL"));
-    let start = first_not_less(at, rows.clone(), target)?;
+    match vector.ints_at() {
+        Some(ints) => narrow_ints_by(|row| Ok(ints.get(row)), rows, target, last),
+        None => narrow_ints_by(|row| vector.int(row)?.ok_or_else(has_null), rows, target, last),
+    }
+}
+
+#[inline]
+fn narrow_ints_by(
+    at: impl Fn(usize) -> Result<i64>,
+    rows: Range<usize>,
+    target: i64,
+    last: bool,
+) -> Result<Range<usize>> {
+    let start = first_not_less(&at, rows.clone(), target)?;
     if start == rows.end || at(start)? != target {
         return Ok(start..start);
     }
@@ -149,10 +225,56 @@ fn narrow_ints(vector: &Vector<'_>, rows: Range<usize>, target: i64, last: bool)
         return Ok(start..start + 1);
     }
     let end = match target.checked_add(1) {
-        Some(next) => first_not_less(at, start..rows.end, next)?,
+        Some(next) => first_not_less(&at, start..rows.end, next)?,
         None => rows.end,
     };
     Ok(start..end)
+}
+
+/// The same for byte strings.
+fn narrow_bytes(vector: &Vector<'_>, rows: Range<usize>, target: &[u8], last: bool) -> Result<Range<usize>> {
+    let strings = vector.strings_at().ok_or_else(has_null)?;
+    let rest = match strings.enter(target) {
+        Ok(rest) => rest,
+        // What all strings begin with is on one side of the target.
+        Err(Ordering::Less) => return Ok(rows.end..rows.end),
+        Err(_) => return Ok(rows.start..rows.start),
+    };
+    let mut scratch = Vec::new();
+    let (start, found) = seek(&strings, rows.clone(), rest, &mut scratch)?;
+    if !found {
+        return Ok(start..start);
+    }
+    let end = match last {
+        true => start + 1,
+        false => partition(&mut |row| strings.compare(row, rest, &mut scratch), start + 1..rows.end, Ordering::is_le)?,
+    };
+    Ok(start..end)
+}
+
+/// The first of `rows` whose string is not less than `target`, and whether it is equal: by heads as far as they tell.
+fn seek(
+    strings: &StringsAt<'_, '_>,
+    rows: Range<usize>,
+    target: &[u8],
+    scratch: &mut Vec<u8>,
+) -> Result<(usize, bool)> {
+    let mut start = rows.start;
+    if strings.has_heads() {
+        let wanted = signed(crate::bytes::head(target));
+        let at = |row| strings.head(row).map(signed);
+        start = first_not_less(at, rows.clone(), wanted)?;
+        if start == rows.end || at(start)? != wanted {
+            return Ok((start, false));
+        }
+        match strings.compare(start, target, scratch)? {
+            Ordering::Equal => return Ok((start, true)),
+            Ordering::Greater => return Ok((start, false)),
+            Ordering::Less => start += 1,
+        }
+    }
+    start = partition(&mut |row| strings.compare(row, target, scratch), start..rows.end, Ordering::is_lt)?;
+    Ok((start, start < rows.end && strings.compare(start, target, scratch)? == Ordering::Equal))
 }
 
 /// The first of `rows` whose value is not less than `target`; their end if all are less.
@@ -173,9 +295,7 @@ fn first_not_less(at: impl Fn(usize) -> Result<i64>, rows: Range<usize>, target:
         if high - low <= BISECT_ROWS {
             break;
         }
-        let (ahead, span) = (u128::from(target.abs_diff(least)), u128::from(most.abs_diff(least)).max(1));
-        let steps = ahead * u128::from(super::offset_of(high - low)) / span;
-        let guess = low.saturating_add(usize::try_from(steps).unwrap_or(usize::MAX)).clamp(low + 1, high - 1);
+        let guess = (low + between(least, target, most, high - low)).clamp(low + 1, high - 1);
         let value = at(guess)?;
         if value < target {
             // In even data the next row ends the search.
@@ -203,22 +323,32 @@ fn first_not_less(at: impl Fn(usize) -> Result<i64>, rows: Range<usize>, target:
     Ok(high)
 }
 
+/// How far into `steps` even steps from `least` to `most` the target lies, about. There are at most as many as rows of a slice.
+#[inline]
+fn between(least: i64, target: i64, most: i64, steps: usize) -> usize {
+    let (ahead, span) = (target.abs_diff(least), most.abs_diff(least));
+    // So few bits that the product with the steps has room.
+    let shift = (64 - span.leading_zeros()).saturating_sub(48);
+    let guess = (ahead >> shift).wrapping_mul(super::offset_of(steps)) / (span >> shift).max(1);
+    usize::try_from(guess).unwrap_or(steps)
+}
+
 fn narrow_values(vector: &Vector<'_>, rows: Range<usize>, target: &Value, last: bool) -> Result<Range<usize>> {
-    let order = |row| {
+    let mut order = |row| {
         let value = vector.value(row)?;
         compare_in_key(&value, target).ok_or_else(|| Error::corruption("a key's column has a value of another type"))
     };
-    let start = partition(&order, rows.clone(), Ordering::is_lt)?;
+    let start = partition(&mut order, rows.clone(), Ordering::is_lt)?;
     if start == rows.end || order(start)? != Ordering::Equal {
         return Ok(start..start);
     }
-    let end = if last { start + 1 } else { partition(&order, start..rows.end, Ordering::is_le)? };
+    let end = if last { start + 1 } else { partition(&mut order, start..rows.end, Ordering::is_le)? };
     Ok(start..end)
 }
 
 /// The first of `rows` for which `before` does not hold.
 fn partition(
-    order: &impl Fn(usize) -> Result<Ordering>,
+    order: &mut impl FnMut(usize) -> Result<Ordering>,
     rows: Range<usize>,
     before: impl Fn(Ordering) -> bool,
 ) -> Result<usize> {
@@ -237,6 +367,55 @@ fn partition(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::encode;
+    use arrow::array::{ArrayRef, BinaryArray};
+    use std::sync::Arc;
+
+    /// Sorted strings, some equal, of all the shapes that byte strings are stored in.
+    fn strings() -> Vec<Vec<Vec<u8>>> {
+        let mut random = crate::key::tests::Rng(7);
+        let hash = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+        let mut all: Vec<Vec<Vec<u8>>> = vec![
+            (0..500).map(|n| [hash(n), hash(n + 1000)].concat()).collect(),
+            (0..500).map(|n| [b"the same ".as_slice(), &hash(n / 3), &[0, 0]].concat()).collect(),
+            (0..400).map(|n| format!("{n:08}").into_bytes()).collect(),
+            (0..400).map(|n| b"word and word ".repeat(1 + n % 40).split_off(n % 7)).collect(),
+            (0..300).map(|n| format!("equal heads of strings {}", n / 2).into_bytes()).collect(),
+            (0..300).map(|n| vec![b"abc"[n % 3]; 1 + n % 2]).collect(),
+            vec![Vec::new(), b"a".to_vec(), vec![0xff; 30]],
+            vec![b"only".to_vec(); 9],
+        ];
+        all.push((0..600).map(|_| (0..random.below(12)).map(|_| random.below(3) as u8).collect()).collect());
+        all.iter_mut().for_each(|strings| strings.sort());
+        all
+    }
+
+    #[test]
+    fn byte_strings_are_found_where_binary_search_finds_them() {
+        for strings in strings() {
+            let array: ArrayRef = Arc::new(BinaryArray::from_iter_values(&strings));
+            let mut bytes = Vec::new();
+            encode(&array, 0..strings.len(), ColumnType::Bytes, &mut bytes).unwrap();
+            let vector = Vector::open(&bytes, ColumnType::Bytes).unwrap();
+            let mut targets = strings.clone();
+            targets.extend(strings.iter().flat_map(|string| {
+                let (mut longer, mut next) = (string.clone(), string.clone());
+                longer.push(0);
+                if let Some(last) = next.last_mut() {
+                    *last = last.wrapping_add(1);
+                }
+                [longer, next, string.iter().copied().take(string.len() / 2).collect()]
+            }));
+            for target in &targets {
+                let start = strings.partition_point(|string| string < target);
+                let end = strings.partition_point(|string| string <= target);
+                let all = narrow_bytes(&vector, 0..strings.len(), target, false).unwrap();
+                assert_eq!(all, start..end, "{target:?} in {:?}", vector.encoding());
+                let first = narrow_bytes(&vector, 0..strings.len(), target, true).unwrap();
+                assert_eq!(first, start..end.min(start + 1), "{target:?} in {:?}", vector.encoding());
+            }
+        }
+    }
 
     #[test]
     fn the_first_value_not_less_is_found_in_data_of_all_shapes() {

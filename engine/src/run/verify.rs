@@ -148,19 +148,19 @@ impl Check<'_> {
             let offset = loaded.locators.frame(slice, loaded.guard_column()).offset;
             Err(Error::corruption(format!("slice {slice}: {what}")).at(loaded.path(), offset))
         };
-        let first = loaded.first_key_of(slice)?;
-        let last = loaded.key_at(slice, loaded.locators.rows_of(slice) - 1)?;
+        let pin = &self.run.cache().pin();
+        let first = loaded.first_key_of(slice, pin)?;
+        let last = loaded.last_key_of(slice, pin)?;
         if loaded.index.find(first.as_ref()) != wide(slice) || loaded.index.find(last.as_ref()) != wide(slice) {
             return wrong("the index finds its keys elsewhere");
         }
-        let unit = loaded.unit(loaded.locators.tile_of(slice), loaded.guard_column())?;
-        let (guard, _) = loaded.guarded(&unit, slice)?;
+        let (guard, _) = loaded.guarded(&loaded.locators.spot(slice), pin)?;
         let prev = match slice.checked_sub(1) {
-            Some(prev) => loaded.key_at(prev, loaded.locators.rows_of(prev) - 1)?.into_bytes(),
+            Some(prev) => loaded.last_key_of(prev, pin)?.into_bytes(),
             None => Vec::new(),
         };
         let next = if slice + 1 < loaded.locators.slices() {
-            loaded.first_key_of(slice + 1)?.into_bytes()
+            loaded.first_key_of(slice + 1, pin)?.into_bytes()
         } else {
             Vec::new()
         };

@@ -1,19 +1,22 @@
 /*!
-Rows by key: the sources are asked newest first, and the first that knows the key answers.
+Rows by key: the sources are asked newest first, and the first that knows the key answers. Many keys are looked for together: a source is
+asked for all that are still open, in their order.
 */
 
-use crate::column::ColumnSink;
+use crate::column::{ColumnSink, value_at};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::memtable::Entry;
 use crate::row::RowReader;
-use crate::run::{Found, RunSchema};
+use crate::run::{Found, Misses, RunSchema};
 use crate::scan::expiry::Expiry;
-use crate::scan::tree::{Mem, RunRef, Source, Tree, is_erased};
+use crate::scan::tree::{Erased, Mem, RunRef, Source, Tree, is_erased};
 use crate::scan::{Layer, Projection, Row};
 use crate::types::{ColumnId, ColumnType, Seq, Value};
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Where a key's newest version lies.
@@ -66,13 +69,6 @@ impl Place {
         }
     }
 
-    /// The values of the stored columns of `projection`, in their order; false for a row that has expired.
-    fn read(&self, schema: &RunSchema, projection: &Projection, out: &mut Vec<Value>) -> Result<bool> {
-        self.values(schema, &projection.stored, out)?;
-        let expired = |(expiry, place): &(Expiry, usize)| out.get(*place).is_some_and(|v| expiry.has_expired(v));
-        Ok(!projection.expiry.as_ref().is_some_and(expired))
-    }
-
     /// Whether there is a row: none was deleted, and none has expired.
     pub(crate) fn is_live(&self, schema: &RunSchema, expiry: Option<&Expiry>) -> Result<bool> {
         if self.is_tombstone() {
@@ -93,6 +89,10 @@ fn find_in_mem(mem: &Mem, key: &[u8], at: Seq) -> Option<Place> {
     }
 }
 
+fn find_in_range(erased: &Erased, key: &[u8], at: Seq) -> Option<Place> {
+    (erased.seq <= at && erased.span.contains(key)).then_some(Place::Erased(erased.seq))
+}
+
 fn find_in_run(run: &Arc<RunRef>, key: &[u8]) -> Result<Option<Place>> {
     if key < run.first_key() || key > run.last_key() {
         return Ok(None);
@@ -104,55 +104,282 @@ fn find_in_run(run: &Arc<RunRef>, key: &[u8]) -> Result<Option<Place>> {
 pub(crate) fn find_in(source: &Source, key: &[u8], at: Seq) -> Result<Option<Place>> {
     match source {
         Source::Mem(mem) => Ok(find_in_mem(mem, key, at)),
-        Source::Erased(erased) => {
-            Ok((erased.seq <= at && erased.span.contains(key)).then_some(Place::Erased(erased.seq)))
-        }
+        Source::Erased(erased) => Ok(find_in_range(erased, key, at)),
         Source::Run(run) => find_in_run(run, key),
+    }
+}
+
+/// Asks the sources that may have a version of `key` at or below `at`, newest first: `overlay`, then the tree. `of_run` asks a run whose
+/// bounds hold the key; the first answer counts.
+fn ask<'t, T>(
+    overlay: &'t [Layer],
+    tree: &'t Tree,
+    key: &[u8],
+    at: Seq,
+    of_place: impl Fn(Place) -> T,
+    mut of_run: impl FnMut(&'t Arc<RunRef>) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let mut of = |source: &'t Source, at| match source {
+        Source::Run(run) if key < run.first_key() || key > run.last_key() => Ok(None),
+        Source::Run(run) => of_run(run),
+        Source::Mem(mem) => Ok(find_in_mem(mem, key, at).map(&of_place)),
+        Source::Erased(erased) => Ok(find_in_range(erased, key, at).map(&of_place)),
+    };
+    for layer in overlay {
+        if let Some(answer) = of(&layer.source, layer.at)? {
+            return Ok(Some(answer));
+        }
+    }
+    if let Some(place) = find_in_mem(&tree.active, key, at) {
+        return Ok(Some(of_place(place)));
+    }
+    for source in &tree.upper {
+        if let Some(answer) = of(source, at)? {
+            return Ok(Some(answer));
+        }
+    }
+    match tree.last_run_of(key) {
+        Some(run) => of_run(run),
+        None => Ok(None),
     }
 }
 
 /// The newest version of `key` at or below `at`: `overlay` first, then the tree.
 pub(crate) fn find(overlay: &[Layer], tree: &Tree, key: &[u8], at: Seq) -> Result<Option<Place>> {
-    for layer in overlay {
-        if let Some(place) = find_in(&layer.source, key, layer.at)? {
-            return Ok(Some(place));
-        }
-    }
-    if let Some(place) = find_in_mem(&tree.active, key, at) {
-        return Ok(Some(place));
-    }
-    for source in &tree.upper {
-        if let Some(place) = find_in(source, key, at)? {
-            return Ok(Some(place));
-        }
-    }
-    match tree.last_run_of(key) {
-        Some(run) => find_in_run(run, key),
-        None => Ok(None),
-    }
+    ask(overlay, tree, key, at, |place| place, |run| find_in_run(run, key))
 }
 
-/// Reads a place's values in the order of the projection into `row`; false for a row that has expired. The schema is the tree's.
-pub(crate) fn read(place: &Place, schema: &RunSchema, projection: &Projection, row: &mut Row) -> Result<bool> {
-    row.seq = place.seq();
-    row.values.clear();
-    let plain = projection.places.iter().enumerate().all(|(at, place)| *place == Some(at));
-    if plain {
-        let live = place.read(schema, projection, &mut row.values)?;
-        row.values.truncate(projection.places.len());
-        return Ok(live);
+/// Reads what a lookup of `key` needs and the cache does not have, of `run` and all runs that are asked after it: in one go, since
+/// what they will be asked is known before any has answered.
+#[cold]
+fn bring_from(run: &Arc<RunRef>, overlay: &[Layer], tree: &Tree, key: &[u8], columns: &[(ColumnId, ColumnType)]) {
+    let sources = overlay.iter().map(|layer| &layer.source).chain(&tree.upper);
+    let upper = sources.filter_map(|source| match source {
+        Source::Run(run) => Some(run),
+        Source::Mem(_) | Source::Erased(_) => None,
+    });
+    let runs = upper.chain(tree.last_run_of(key));
+    let mut misses = Misses::default();
+    for run in runs.skip_while(|other| !Arc::ptr_eq(other, run)) {
+        // A run that can't be asked says so when it is.
+        let _ = run.run.add_misses(key, columns, &mut misses);
     }
-    let mut stored = Vec::with_capacity(projection.stored.len());
-    if !place.read(schema, projection, &mut stored)? {
+    misses.read();
+}
+
+/// What a lookup has found.
+enum Answer {
+    Place(Place),
+    /// The values of the projection's stored columns are read.
+    Read(Seq),
+    Deleted,
+}
+
+/// Reads the newest version of `key` at or below `at` in the order of the projection into `row`; false where there is none, it is deleted
+/// or has expired.
+pub(crate) fn get(
+    overlay: &[Layer],
+    tree: &Tree,
+    key: &[u8],
+    at: Seq,
+    projection: &Projection,
+    row: &mut Row,
+) -> Result<bool> {
+    let plain = projection.places.iter().enumerate().all(|(at, place)| *place == Some(at));
+    let mut apart = Vec::new();
+    let stored = if plain { &mut row.values } else { &mut apart };
+    let in_run = |run: &Arc<RunRef>| {
+        let bring = || bring_from(run, overlay, tree, key, &projection.stored);
+        let found = run.run.get_bringing(key, &projection.stored, stored, bring)?;
+        Ok(found.map(|found| match found.tombstone {
+            true => Answer::Deleted,
+            false => Answer::Read(run.fixed_seq.unwrap_or(found.seq)),
+        }))
+    };
+    row.seq = match ask(overlay, tree, key, at, Answer::Place, in_run)? {
+        None | Some(Answer::Deleted) => return Ok(false),
+        Some(Answer::Read(seq)) => seq,
+        Some(Answer::Place(place)) if place.is_tombstone() => return Ok(false),
+        Some(Answer::Place(place)) => {
+            stored.clear();
+            place.values(&tree.schema, &projection.stored, stored)?;
+            place.seq()
+        }
+    };
+    let expired = |(expiry, place): &(Expiry, usize)| stored.get(*place).is_some_and(|v| expiry.has_expired(v));
+    if projection.expiry.as_ref().is_some_and(expired) {
         return Ok(false);
     }
+    if plain {
+        stored.truncate(projection.places.len());
+        return Ok(true);
+    }
+    row.values.clear();
     for wanted in &projection.places {
         row.values.push(match wanted {
             None => Value::Int(row.seq.cast_signed()),
-            Some(at) => stored.get(*at).cloned().ok_or_else(|| Error::internal("a source left out a column"))?,
+            Some(at) => apart.get(*at).cloned().ok_or_else(|| Error::internal("a source left out a column"))?,
         });
     }
     Ok(true)
+}
+
+/// What is known of one of many keys.
+#[derive(Debug)]
+enum Known<'t> {
+    /// No source has said anything yet.
+    Nothing,
+    Run(&'t Arc<RunRef>, Found),
+    Place(Place),
+}
+
+impl Known<'_> {
+    fn is_open(&self) -> bool {
+        matches!(self, Known::Nothing)
+    }
+
+    /// The number of the row that is there; `None` where none is.
+    fn seq(&self) -> Option<Seq> {
+        match self {
+            Known::Nothing => None,
+            Known::Run(run, found) => (!found.tombstone).then(|| run.fixed_seq.unwrap_or(found.seq)),
+            Known::Place(place) => (!place.is_tombstone()).then(|| place.seq()),
+        }
+    }
+}
+
+/// The place of a key that has a row, and the row's number.
+type Live = (usize, Seq);
+
+/// Many lookups at once, in the order of their keys, so that what lies together is read together. Each source is asked for all
+/// keys that no newer one knows.
+struct Batch<'t> {
+    keys: Vec<&'t [u8]>,
+    known: Vec<Known<'t>>,
+    open: usize,
+}
+
+impl<'t> Batch<'t> {
+    fn new(keys: Vec<&'t [u8]>) -> Self {
+        let open = keys.len();
+        Batch { known: keys.iter().map(|_| Known::Nothing).collect(), keys, open }
+    }
+
+    fn ask(&mut self, source: &'t Source, at: Seq, columns: &[(ColumnId, ColumnType)]) -> Result<()> {
+        match source {
+            Source::Run(run) => self.ask_run(run, 0..self.keys.len(), columns),
+            Source::Mem(mem) => {
+                self.ask_each(|key| find_in_mem(mem, key, at));
+                Ok(())
+            }
+            Source::Erased(erased) => {
+                self.ask_each(|key| find_in_range(erased, key, at));
+                Ok(())
+            }
+        }
+    }
+
+    fn ask_each(&mut self, find: impl Fn(&[u8]) -> Option<Place>) {
+        for (key, known) in self.keys.iter().zip(&mut self.known) {
+            if known.is_open()
+                && let Some(place) = find(key)
+            {
+                *known = Known::Place(place);
+                self.open -= 1;
+            }
+        }
+    }
+
+    /// Asks a run for the keys at `places`. `columns` will be read of the rows.
+    fn ask_run(
+        &mut self,
+        run: &'t Arc<RunRef>,
+        places: Range<usize>,
+        columns: &[(ColumnId, ColumnType)],
+    ) -> Result<()> {
+        let keys = self.keys.get(places.clone()).unwrap_or_default();
+        let start = places.start + keys.partition_point(|key| *key < run.first_key());
+        let end = places.start + keys.partition_point(|key| *key <= run.last_key());
+        let is_open = |place: &usize| self.known.get(*place).is_some_and(Known::is_open);
+        let places: Vec<usize> = (start..end).filter(is_open).collect();
+        let keys: Vec<&[u8]> = places.iter().filter_map(|place| self.keys.get(*place).copied()).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut found = Vec::new();
+        run.run.find_many(&keys, columns, &mut found)?;
+        for (place, found) in places.into_iter().zip(found) {
+            if let (Some(known), Some(found)) = (self.known.get_mut(place), found) {
+                *known = Known::Run(run, found);
+                self.open -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_all(
+        &mut self,
+        overlay: &'t [Layer],
+        tree: &'t Tree,
+        at: Seq,
+        columns: &[(ColumnId, ColumnType)],
+    ) -> Result<()> {
+        for layer in overlay {
+            self.ask(&layer.source, layer.at, columns)?;
+        }
+        if !tree.active.is_empty() {
+            self.ask_each(|key| find_in_mem(&tree.active, key, at));
+        }
+        for source in &tree.upper {
+            if self.open == 0 {
+                return Ok(());
+            }
+            self.ask(source, at, columns)?;
+        }
+        let mut start = 0;
+        for run in &tree.last {
+            let rest = self.keys.get(start..).unwrap_or_default();
+            if self.open == 0 || rest.is_empty() {
+                return Ok(());
+            }
+            let end = start + rest.partition_point(|key| *key <= run.last_key());
+            self.ask_run(run, start..end, columns)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// The stored columns of the rows that are there, and for each row the place of its key and its number.
+    fn read(&self, tree: &Tree, projection: &Projection) -> Result<(Vec<ArrayRef>, Vec<Live>)> {
+        let live = self.known.iter().enumerate().filter_map(|(place, known)| Some((place, known.seq()?)));
+        let live: Vec<Live> = live.collect();
+        let sinks = projection.stored.iter().map(|(_, ty)| ColumnSink::new(*ty, live.len()));
+        let mut sinks: Vec<ColumnSink> = sinks.collect();
+        let (mut rows, mut values) = (Vec::new(), Vec::new());
+        let mut rest = live.as_slice();
+        while let Some(first) = rest.first().and_then(|(place, _)| self.known.get(*place)) {
+            match first {
+                Known::Nothing => return Err(Error::internal("a row is there that no source has")),
+                Known::Place(place) => {
+                    values.clear();
+                    place.values(&tree.schema, &projection.stored, &mut values)?;
+                    sinks.iter_mut().zip(&values).try_for_each(|(sink, value)| sink.append(value))?;
+                    rest = rest.get(1..).unwrap_or_default();
+                }
+                Known::Run(run, _) => {
+                    let of_run = rest.iter().map_while(|(place, _)| match self.known.get(*place) {
+                        Some(Known::Run(other, found)) if Arc::ptr_eq(run, other) => Some(*found),
+                        _ => None,
+                    });
+                    rows.clear();
+                    rows.extend(of_run);
+                    run.run.append_rows(&rows, &projection.stored, &mut sinks)?;
+                    rest = rest.get(rows.len()..).unwrap_or_default();
+                }
+            }
+        }
+        Ok((sinks.into_iter().map(ColumnSink::finish).collect(), live))
+    }
 }
 
 /// The rows of `keys`, and for each row which key it answers, in the order of the keys asked for.
@@ -164,35 +391,38 @@ pub(crate) fn read_many(
     projection: &Projection,
     schema: &SchemaRef,
 ) -> Result<(RecordBatch, Vec<u32>)> {
-    // In key order, so that keys that lie together are read together.
-    let mut order: Vec<u32> =
-        (0..u32::try_from(keys.len()).map_err(|_| Error::invalid("more than 2^32 keys"))?).collect();
-    let key_of = |place: &u32| usize::try_from(*place).ok().and_then(|place| keys.get(place));
-    order.sort_by(|a, b| key_of(a).cmp(&key_of(b)));
-    let mut found: Vec<(u32, Place)> = Vec::with_capacity(keys.len());
-    for which in order {
-        let Some(key) = key_of(&which) else { continue };
-        if let Some(place) = find(overlay, tree, key.as_ref(), at)?.filter(|place| !place.is_tombstone()) {
-            found.push((which, place));
+    let count = u32::try_from(keys.len()).map_err(|_| Error::invalid("more than 2^32 keys"))?;
+    let mut sorted: Vec<(&[u8], u32)> = keys.iter().map(Key::as_ref).zip(0..count).collect();
+    sorted.sort_unstable();
+    let mut batch = Batch::new(sorted.iter().map(|(key, _)| *key).collect());
+    batch.ask_all(overlay, tree, at, &projection.stored)?;
+    let (columns, live) = batch.read(tree, projection)?;
+
+    // Rows that have expired go, and the others get into the order of the keys asked for.
+    let mut rows: Vec<(u32, u32, Seq)> = Vec::with_capacity(live.len());
+    for ((place, seq), row) in live.into_iter().zip(0..count) {
+        let which = sorted.get(place).map(|(_, which)| *which);
+        if !has_expired(projection, &columns, row)? {
+            rows.push((which.ok_or_else(|| Error::internal("a row answers no key"))?, row, seq));
         }
     }
-    found.sort_by_key(|(which, _)| *which);
-    let mut sinks: Vec<ColumnSink> =
-        projection.stored.iter().map(|(_, ty)| ColumnSink::new(*ty, found.len())).collect();
-    let mut values = Vec::with_capacity(sinks.len());
-    let mut seqs = Vec::with_capacity(found.len());
-    let mut answers = Vec::with_capacity(found.len());
-    for (which, place) in found {
-        values.clear();
-        if !place.read(&tree.schema, projection, &mut values)? {
-            continue;
-        }
-        answers.push(which);
-        for (sink, value) in sinks.iter_mut().zip(&values) {
-            sink.append(value)?;
-        }
-        seqs.push(place.seq());
+    rows.sort_unstable();
+    let answers: Vec<u32> = rows.iter().map(|(which, _, _)| *which).collect();
+    let seqs: Vec<Seq> = rows.iter().map(|(_, _, seq)| *seq).collect();
+    let order: Vec<u32> = rows.iter().map(|(_, row, _)| *row).collect();
+    let all = columns.first().is_none_or(|column| column.len() == order.len());
+    if all && order.is_sorted() {
+        return Ok((projection.batch(schema, &columns, &seqs)?, answers));
     }
-    let columns: Vec<ArrayRef> = sinks.into_iter().map(ColumnSink::finish).collect();
+    let order = UInt32Array::from(order);
+    let columns = columns.iter().map(|column| take(column.as_ref(), &order, None)).collect::<Result<Vec<_>, _>>()?;
     Ok((projection.batch(schema, &columns, &seqs)?, answers))
+}
+
+/// Whether a row that was read has expired.
+fn has_expired(projection: &Projection, columns: &[ArrayRef], row: u32) -> Result<bool> {
+    let Some((expiry, place)) = &projection.expiry else { return Ok(false) };
+    let column = columns.get(*place).ok_or_else(|| Error::internal("a source left out a column"))?;
+    let row = usize::try_from(row).map_err(|_| Error::internal("a row's number is none"))?;
+    Ok(expiry.has_expired(&value_at(column.as_ref(), row, expiry.ty)?))
 }

@@ -120,10 +120,7 @@ impl Snapshot {
         self.check()?;
         let Some(storage) = self.view.trees.get(&table.storage) else { return Ok(false) };
         let own = self.own_layers(table.storage);
-        match point::find(own, &storage.tree, key.as_ref(), self.view.seq)? {
-            Some(place) if !place.is_tombstone() => point::read(&place, &storage.tree.schema, &projection, row),
-            _ => Ok(false),
-        }
+        point::get(own, &storage.tree, key.as_ref(), self.view.seq, &projection, row)
     }
 
     /// Rows of many keys at once: the batch holds those found, and beside it, per row, which key it answers.

@@ -15,6 +15,7 @@ mod model;
 mod opening;
 mod pace;
 mod ranges;
+mod reads;
 mod recovery;
 mod space;
 mod support;

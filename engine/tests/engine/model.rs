@@ -4,6 +4,7 @@ and reopening, for all shapes of keys, in memory and on disk.
 */
 
 use crate::support::*;
+use omendb_engine::column::value_at;
 use omendb_engine::db::{Db, Expectation, OnConflict, Options, Row, ScanRequest, Snapshot, WriteKind};
 use omendb_engine::key::{Key, KeyRange};
 use omendb_engine::run::{ColumnPredicate, CompareOp, Test};
@@ -276,6 +277,13 @@ impl World {
         let expect: Vec<u32> = (0..20u32).filter(|i| model.contains_key(&keys[*i as usize])).collect();
         assert_eq!(which, expect);
         assert_eq!(rows.num_rows(), expect.len());
+        for (at, which) in which.iter().enumerate() {
+            let value = |(place, id): (usize, &ColumnId)| {
+                value_at(rows.column(place).as_ref(), at, type_of(&self.table, *id)).unwrap()
+            };
+            let row: Vec<Value> = columns.iter().enumerate().map(value).collect();
+            assert_eq!(Some(&row), model.get(&keys[*which as usize]));
+        }
     }
 
     fn check_split(&self, snapshot: &Snapshot, random: &mut Random) {

@@ -18,7 +18,7 @@ fn check(table: &Table, options: RunOptions, random: &mut Random) -> Arc<Run> {
     assert_eq!(meta.min_key, table.rows[0].key);
     assert_eq!(meta.max_key, table.rows.last().unwrap().key);
     let run = open(&io, &meta);
-    let mut values = Vec::new();
+    let (mut values, mut once) = (Vec::new(), Vec::new());
     let step = (table.rows.len() / 3000).max(1);
     for row in table.rows.iter().step_by(step) {
         let found = run.find(&row.key).unwrap().unwrap_or_else(|| panic!("{:?} is lost", row.key));
@@ -26,9 +26,14 @@ fn check(table: &Table, options: RunOptions, random: &mut Random) -> Arc<Run> {
         values.clear();
         run.read_row(&found, &table.schema.columns, &mut values).unwrap();
         assert!(values.iter().zip(&row.values).all(|(a, b)| same(a, b)), "{values:?} {:?}", row.values);
+        // At once, over whatever values were there: those of the row before, first to last.
+        once.reverse();
+        assert_eq!(run.get(&row.key, &table.schema.columns, &mut once).unwrap(), Some(found));
+        assert!(row.tombstone || once.iter().zip(&row.values).all(|(a, b)| same(a, b)), "{once:?} {:?}", row.values);
         for absent in neighbours(&row.key) {
             let there = table.rows.binary_search_by(|row| row.key.as_slice().cmp(&absent)).is_ok();
             assert_eq!(run.find(&absent).unwrap().is_some(), there);
+            assert_eq!(run.get(&absent, &[], &mut Vec::new()).unwrap().is_some(), there);
         }
     }
     let stats = run.index_stats().unwrap();
@@ -159,7 +164,7 @@ fn a_column_that_the_run_does_not_have_is_null() {
     run.read_row(&found, &projection, &mut values).unwrap();
     assert_eq!(values, [Value::Null, table.rows[50].values[1].clone(), Value::Int(7)]);
     let mut sinks: Vec<ColumnSink> = projection.iter().map(|(_, ty)| ColumnSink::new(*ty, 1)).collect();
-    run.append_row(&found, &projection, &mut sinks).unwrap();
+    run.append_rows(&[found], &projection, &mut sinks).unwrap();
     let cells = sinks.into_iter().zip(&projection).map(|(sink, (_, ty))| value_at(&sink.finish(), 0, *ty).unwrap());
     assert_eq!(cells.collect::<Vec<_>>(), values);
     assert_eq!(run.slice_stats(0, ColumnId(99)).unwrap(), None);
@@ -195,12 +200,13 @@ fn a_lookup_sent_to_a_wrong_slice_still_finds_its_row_and_is_counted() {
     let run = open(&io, &meta);
     let loaded = run.loaded().unwrap();
     let slices = run.slices().unwrap();
+    let pin = run.cache().pin();
     for row in table.rows.iter().step_by(7) {
         let right = run.find(&row.key).unwrap().unwrap();
         let absent = neighbours(&row.key).into_iter().find(|key| run.find(key).unwrap().is_none()).unwrap();
         for wrong in (0..slices).chain([usize::from(u16::MAX)]) {
-            assert_eq!(run.find_from(loaded, &row.key, wrong).unwrap(), Some(right));
-            assert_eq!(run.find_from(loaded, &absent, wrong).unwrap(), None);
+            assert_eq!(run.find_from(loaded, &row.key, wrong, &pin).unwrap(), Some(right));
+            assert_eq!(run.find_from(loaded, &absent, wrong, &pin).unwrap(), None);
         }
     }
     assert!(run.index_stats().unwrap().breaches > 1000);
@@ -218,8 +224,39 @@ fn many_keys_are_found_at_once() {
     keys.extend(table.rows.iter().flat_map(|row| neighbours(&row.key)));
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mut found = Vec::new();
-    run.find_many(&keys, &mut found).unwrap();
+    run.find_many(&keys, &[], &mut found).unwrap();
     assert!(keys.iter().zip(&found).all(|(key, found)| run.find(key).unwrap() == *found));
+}
+
+#[test]
+fn many_rows_are_read_as_they_are_read_one_by_one() {
+    let random = &mut Random(18);
+    for layout in [Layout::Row, Layout::Column] {
+        let mut table = table(schema(&[ColumnType::Int64], &TYPES), 900, MIXED, random);
+        table.schema.columns.push((ColumnId(99), ColumnType::Uuid));
+        let projection = table.schema.columns.clone();
+        table.schema.columns.pop();
+        let io = files();
+        let meta = write(&io, 1, &table, options(layout, Some(16), 0), random);
+        let run = open(&io, &meta);
+        for _ in 0..20 {
+            // Some together in a slice, some alone, some twice, in any order.
+            let picks: Vec<usize> = (0..random.below(60)).map(|_| random.below(900)).collect();
+            let near = picks.iter().flat_map(|pick| (*pick..900).take(picks.len() % 5));
+            let all: Vec<usize> = near.chain(picks.iter().copied()).collect();
+            let found: Vec<Found> = all.iter().map(|row| run.find(&table.rows[*row].key).unwrap().unwrap()).collect();
+            let mut sinks: Vec<ColumnSink> = projection.iter().map(|(_, ty)| ColumnSink::new(*ty, 0)).collect();
+            run.append_rows(&found, &projection, &mut sinks).unwrap();
+            let columns: Vec<_> = sinks.into_iter().map(ColumnSink::finish).collect();
+            for (at, found) in found.iter().enumerate() {
+                let mut values = Vec::new();
+                run.read_row(found, &projection, &mut values).unwrap();
+                for ((column, (_, ty)), value) in columns.iter().zip(&projection).zip(&values) {
+                    assert!(same(&value_at(column.as_ref(), at, *ty).unwrap(), value));
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,98 @@
+/*!
+What lookups need and the cache does not have, read at once: the index names a key's slice before anything is read, so the units of all
+columns that will be looked at, in all runs that will be asked, are known from the start and go out together.
+
+```text
+    index ── slice ── units of key, sequence number, kind and projection ── those that are missing ── one submission ── cache
+```
+
+Units are read before a lookup [pins](crate::cache::Pin) what it reads, so that no pin waits for a device. What left the cache
+again in the meantime is read once more, by itself.
+*/
+
+use super::locators::{Extent, Spot};
+use super::reader::Loaded;
+use crate::error::Result;
+use crate::io::{Buffer, File, Op};
+use std::sync::Arc;
+
+/// Units in flight at once: enough for a device, and a bound on the memory that they take.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// A unit that the cache does not have.
+#[derive(Clone, Copy)]
+struct Miss<'r> {
+    loaded: &'r Loaded,
+    tile: u32,
+    column: usize,
+    slot: usize,
+    extent: Extent,
+}
+
+/// Units that the cache does not have, of some runs.
+#[derive(Default)]
+pub(crate) struct Misses<'r>(Vec<Miss<'r>>);
+
+impl<'r> Misses<'r> {
+    /// Adds the units of a slice that are missing, of these columns of the file.
+    pub(super) fn add(&mut self, loaded: &'r Loaded, spot: &Spot, columns: impl Iterator<Item = usize>) {
+        for column in columns {
+            if loaded.has(spot, column) {
+                continue;
+            }
+            let (slot, extent) = loaded.unit_of(spot.tile, column);
+            let is_same = |miss: &Miss<'_>| miss.slot == slot && std::ptr::eq(miss.loaded, loaded);
+            // Keys come in order, and a slice's columns together: what is the same is near.
+            if !self.0.iter().rev().take(IN_FLIGHT_MAX).any(is_same) {
+                self.0.push(Miss { loaded, tile: spot.tile, column, slot, extent });
+            }
+        }
+    }
+
+    /// Reads them, a bounded number at a time, and puts them into the cache. What can't be read or is not what was written stays missing:
+    /// whoever needs it reads it again and gets the error; nobody else does.
+    pub(crate) fn read(self) {
+        for misses in self.0.chunks(IN_FLIGHT_MAX) {
+            match misses {
+                [only] => only.keep(only.loaded.file().and_then(|file| only.read_alone(file.as_ref()))),
+                _ => read_together(misses),
+            }
+        }
+    }
+}
+
+fn read_together(misses: &[Miss<'_>]) {
+    let mut reads = Vec::with_capacity(misses.len());
+    for of_run in misses.chunk_by(|a, b| std::ptr::eq(a.loaded, b.loaded)) {
+        let Some(file) = of_run.first().and_then(|miss| miss.loaded.file().ok()) else { continue };
+        let read = |Miss { extent, .. }: &Miss<'_>| Op::Read {
+            offset: extent.offset,
+            buffer: Buffer::for_read(extent.offset, extent.bytes),
+        };
+        let completions = file.submit_all(of_run.iter().map(read).collect());
+        reads.extend(of_run.iter().zip(completions).map(|(miss, completion)| (miss, Arc::clone(&file), completion)));
+    }
+    for (miss, file, completion) in reads {
+        let whole = completion.wait().map(|done| done.buffer.filter(|buffer| buffer.len() == miss.extent.bytes));
+        miss.keep(match whole {
+            Ok(Some(buffer)) => Ok(buffer),
+            // Short: read it again, patiently.
+            Ok(None) => miss.read_alone(file.as_ref()),
+            Err(e) => Err(e),
+        });
+    }
+}
+
+impl Miss<'_> {
+    fn read_alone(&self, file: &dyn File) -> Result<Buffer> {
+        file.read_exact_at(self.extent.offset, self.extent.bytes)
+    }
+
+    /// Checks the bytes and puts them into the cache.
+    fn keep(&self, bytes: Result<Buffer>) {
+        let Ok(bytes) = bytes else { return };
+        if self.loaded.verify_unit(self.tile, self.column, &bytes, self.extent.offset).is_ok() {
+            self.loaded.slots.insert(self.slot, bytes[..].into());
+        }
+    }
+}
