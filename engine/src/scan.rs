@@ -42,7 +42,7 @@ pub use tree::LAST_LEVEL;
 use crate::error::{Error, Result};
 use crate::key::KeyRange;
 use crate::run::select::RowTest;
-use crate::run::{ColumnPredicate, RunBatch, RunScanMetrics, RunSchema};
+use crate::run::{ColumnPredicate, RunBatch, RunScanMetrics, RunSchema, SCAN_ROWS_MAX};
 use crate::types::{ColumnId, ColumnType, Seq, TableDef, Value};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
@@ -567,7 +567,8 @@ impl Scan {
         let schema = table.projected_schema(&request.projection)?;
         check_ranges(&request.ranges)?;
         let filter = typed(table, request.filter)?;
-        let columns = Columns::new(&RunSchema::of(table)?, projection.stored.to_vec(), request.reverse);
+        let columns = Columns::new(&RunSchema::of(table)?, projection.stored.to_vec(), request.reverse)
+            .at_first(request.limit.unwrap_or(SCAN_ROWS_MAX));
         let stream = LayerScan::new(layers, &request.ranges, columns, request.predicates, false)
             .expiring(expiry)
             .passing(filter);

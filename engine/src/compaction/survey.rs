@@ -45,6 +45,7 @@ impl Survey for Fences {
                 prune: false,
                 filter: Vec::new(),
                 reverse: false,
+                first_rows: 1,
             };
             if run.run.scan(options).next()?.is_none() {
                 return Ok(0);

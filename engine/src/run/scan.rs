@@ -31,6 +31,8 @@ pub const SCAN_ROWS_MAX: usize = TILE_ROWS;
 const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Batches whose reads are in flight while one is decoded.
 const AHEAD: usize = 2;
+/// By how much a batch may be larger than the one before it, where few rows were wanted at first.
+const GROWTH: usize = 4;
 /// Slices up to which a scan is read through the cache.
 const SHORT_SLICES: u32 = 32;
 
@@ -53,6 +55,9 @@ pub struct RunScanOptions {
     pub filter: Vec<ColumnPredicate>,
     /// From the last key to the first.
     pub reverse: bool,
+    /// Rows that are wanted at first, for a reader who may want no more: the first batch has no more slices than they take. Later
+    /// ones grow, up to [`SCAN_ROWS_MAX`].
+    pub first_rows: usize,
 }
 
 /// What a scan has done so far.
@@ -103,6 +108,8 @@ struct Course {
     planned: VecDeque<Batch>,
     /// Batches to plan ahead: none until one was asked for after the first.
     ahead: usize,
+    /// Rows from which on the next batch is full.
+    rows_max: usize,
 }
 
 /// Where a column of the projection comes from.
@@ -228,7 +235,8 @@ impl RunScan {
         if !self.options.filter.is_empty() {
             reader = reader.filtering(&self.options.filter)?;
         }
-        Ok(Some(Course { reader, sources, pruner, rest, first, last, planned: VecDeque::new(), ahead: 0 }))
+        let rows_max = self.options.first_rows.clamp(1, SCAN_ROWS_MAX);
+        Ok(Some(Course { reader, sources, pruner, rest, first, last, planned: VecDeque::new(), ahead: 0, rows_max }))
     }
 
     /// Whether the run's bounds alone exclude the range: then its file is not touched.
@@ -286,7 +294,7 @@ impl RunScan {
             // A batch of large tiles ends with its tile, so that no tile is read in two parts.
             let other_tile = pieces.last().is_some_and(|last| locators.tile_of(last.slice) != locators.tile_of(slice));
             let large_tiles = loaded.footer.layout == Layout::Column && rows >= SCAN_ROWS_MAX / 4;
-            if !pieces.is_empty() && (full || (other_tile && large_tiles)) {
+            if !pieces.is_empty() && (full || rows >= course.rows_max || (other_tile && large_tiles)) {
                 break;
             }
             course.skip(self.options.reverse);
@@ -294,6 +302,7 @@ impl RunScan {
             bytes += size;
             pieces.push(piece);
         }
+        course.rows_max = (course.rows_max * GROWTH).min(SCAN_ROWS_MAX);
         if pieces.is_empty() {
             return Ok(None);
         }

@@ -9,7 +9,7 @@ checksum covers is a finding too.
 
 use super::format::open_frame;
 use super::reader::{Loaded, Run};
-use super::scan::RunScanOptions;
+use super::scan::{RunScanOptions, SCAN_ROWS_MAX};
 use super::statistics;
 use super::{RunBatch, offset_of, small, wide};
 use crate::error::{Error, ErrorKind, Result};
@@ -182,6 +182,7 @@ impl Check<'_> {
             prune: false,
             filter: Vec::new(),
             reverse: false,
+            first_rows: SCAN_ROWS_MAX,
         });
         let mut last = Vec::new();
         let (mut rows, mut tombstones, mut slice) = (0, 0, 0);

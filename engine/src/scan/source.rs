@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::key::{EncodedKeys, KeyRange, KeySchema};
 use crate::memtable::{Cursor, Entry};
 use crate::row::RowReader;
-use crate::run::{ColumnPredicate, RunBatch, RunScan, RunScanOptions, RunSchema};
+use crate::run::{ColumnPredicate, RunBatch, RunScan, RunScanOptions, RunSchema, SCAN_ROWS_MAX};
 use crate::scan::ScanMetrics;
 use crate::scan::merge::{BATCH_ROWS, RowStream};
 use crate::scan::plan::Span;
@@ -25,6 +25,8 @@ const FIRST_ROWS: usize = 64;
 pub(crate) struct Columns {
     pub(crate) projection: Vec<(ColumnId, ColumnType)>,
     pub(crate) reverse: bool,
+    /// Rows that are wanted at first.
+    first_rows: usize,
     key: KeySchema,
     key_columns: Vec<ColumnId>,
 }
@@ -32,7 +34,14 @@ pub(crate) struct Columns {
 impl Columns {
     /// These columns, of a source with this schema.
     pub(crate) fn new(schema: &RunSchema, projection: Vec<(ColumnId, ColumnType)>, reverse: bool) -> Columns {
-        Columns { projection, reverse, key: schema.key.clone(), key_columns: schema.key_columns.clone() }
+        let (key, key_columns) = (schema.key.clone(), schema.key_columns.clone());
+        Columns { projection, reverse, first_rows: SCAN_ROWS_MAX, key, key_columns }
+    }
+
+    /// For a reader who wants no more than so many rows, or few more.
+    pub(crate) fn at_first(mut self, rows: usize) -> Columns {
+        self.first_rows = rows;
+        self
     }
 
     /// All columns, forwards.
@@ -208,6 +217,7 @@ impl RunStream {
             prune: !reading.predicates.is_empty(),
             filter: reading.filter.to_vec(),
             reverse: columns.reverse,
+            first_rows: columns.first_rows,
         });
         RunStream { scan, run: Arc::clone(run), drop_tombstones: reading.drop_tombstones }
     }

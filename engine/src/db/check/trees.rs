@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::EntryKind;
 use crate::key::{Key, KeyRange};
 use crate::manifest::{ErasedRange, Manifest, RunEntry, State, StorageState};
-use crate::run::{Run, RunBatch, RunScan, RunScanOptions, RunSchema};
+use crate::run::{Run, RunBatch, RunScan, RunScanOptions, RunSchema, SCAN_ROWS_MAX};
 use crate::scan::plan::Span;
 use crate::scan::tree::LAST_LEVEL;
 use crate::txn::catalog::{Catalog, FIRST_USER_ID, SystemTables};
@@ -241,6 +241,7 @@ fn keys_of(range: KeyRange) -> RunScanOptions {
         prune: false,
         filter: Vec::new(),
         reverse: false,
+        first_rows: SCAN_ROWS_MAX,
     }
 }
 

@@ -28,6 +28,7 @@ fn answers(io: &IoRef, meta: &RunMeta, table: &Table) -> Result<()> {
         prune: false,
         filter: Vec::new(),
         reverse: false,
+        first_rows: SCAN_ROWS_MAX,
     };
     let mut scan = run.scan(options);
     let mut rows = 0;

@@ -70,6 +70,7 @@ fn no_row_that_passes_is_pruned_whatever_the_type() {
                     prune: true,
                     filter: Vec::new(),
                     reverse,
+                    first_rows: SCAN_ROWS_MAX,
                 });
                 let keys: BTreeSet<Vec<u8>> = collect(&mut scan, &[]).into_iter().map(|row| row.key).collect();
                 for row in table.rows.iter().filter(passing) {
@@ -109,6 +110,7 @@ fn pruning_is_only_done_when_asked_for() {
             prune,
             filter: Vec::new(),
             reverse: false,
+            first_rows: SCAN_ROWS_MAX,
         };
         assert_eq!(collect(&mut run.scan(options), &[]).len(), rows);
     }

@@ -144,6 +144,7 @@ fn large_values_end_tiles_early() {
             prune: false,
             filter: Vec::new(),
             reverse: true,
+            first_rows: SCAN_ROWS_MAX,
         });
         let rows = collect(&mut scan, &[table.schema.columns[2]]);
         assert!(rows.iter().rev().zip(&table.rows).all(|(a, b)| a.key == b.key && a.values[0] == b.values[2]));

@@ -51,6 +51,7 @@ fn check(table: &Table, run: &Arc<Run>, rounds: usize, random: &mut Random) {
             prune: false,
             filter: Vec::new(),
             reverse,
+            first_rows: [0, 1, 20, 300, SCAN_ROWS_MAX][random.below(5)],
         };
         let mut scan = run.scan(options.clone());
         let rows = collect(&mut scan, &projection);
@@ -110,6 +111,32 @@ fn long_scans_cross_tiles_both_ways() {
 }
 
 #[test]
+fn who_wants_few_rows_reads_few_slices() {
+    let random = &mut Random(23);
+    let table = table(schema(&[ColumnType::Int64], &[ColumnType::Text]), 3000, PLAIN, random);
+    let io = files();
+    let meta = write(&io, 1, &table, options(Layout::Column, Some(16), 0), random);
+    let run = open(&io, &meta);
+    for reverse in [false, true] {
+        let mut scan = run.scan(RunScanOptions {
+            range: KeyRange::all(),
+            projection: table.schema.columns.clone(),
+            with_keys: false,
+            predicates: vec![],
+            prune: false,
+            filter: Vec::new(),
+            reverse,
+            first_rows: 20,
+        });
+        assert!((20..=32).contains(&scan.next().unwrap().unwrap().len()));
+        assert_eq!(scan.metrics().slices_read, 2);
+        // Who asks on is given more at a time.
+        assert!(std::iter::from_fn(|| scan.next().unwrap()).count() < 10);
+        assert_eq!(scan.metrics().rows, 3000);
+    }
+}
+
+#[test]
 fn a_range_beside_the_run_touches_no_file() {
     let random = &mut Random(22);
     let table = table(schema(&[ColumnType::Int64], &[]), 100, PLAIN, random);
@@ -126,6 +153,7 @@ fn a_range_beside_the_run_touches_no_file() {
         prune: false,
         filter: Vec::new(),
         reverse: false,
+        first_rows: SCAN_ROWS_MAX,
     };
     assert!(run.scan(options.clone()).next().unwrap().is_none());
     assert!(run.find(key.as_ref()).unwrap().is_none());
@@ -150,6 +178,7 @@ fn a_long_scan_leaves_a_small_cache_alone() {
         prune: false,
         filter: Vec::new(),
         reverse: false,
+        first_rows: SCAN_ROWS_MAX,
     };
     run.find(&table.rows[0].key).unwrap();
     let evictions = cache.stats().evictions;
