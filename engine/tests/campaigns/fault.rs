@@ -13,7 +13,7 @@ What must hold, beside that nothing panics:
 - Interruptions and short transfers change nothing at all.
 - A write that is lost, lands elsewhere or is stored wrong, a log all of whose writes are lost from there on, and a read that
   gives other bytes, never lead to a wrong answer: the right one, or an error. What a clean close had sealed is never cut away
-  silently.
+  silently, nor is one lost write of the log, once the log has rested.
 */
 
 use crate::model::{self, Change, State, difference, read};
@@ -62,6 +62,9 @@ fn steps(workload: &str, seed: u64) -> Vec<Step> {
             for round in 0..7 {
                 steps.push(Step::Commit(vec![put(random), put(random), delete(random)]));
                 steps.push(Step::Commit(vec![Change::Append("h", tag(random)), put(random)]));
+                if round == 0 {
+                    steps.push(Step::Rest);
+                }
                 if round % 3 != 0 {
                     steps.push(Step::Flush);
                 }
@@ -91,6 +94,8 @@ fn options(workload: &str, io: &IoRef) -> Options {
     let small = workloads::options(io);
     match workload {
         "commits" => Options { memtable_bytes: 1 << 20, ..small },
+        // A segment with space for what the log writes when it rests.
+        "runs" => Options { log_segment_bytes: 64 << 10, ..small },
         _ => small,
     }
 }
@@ -214,6 +219,8 @@ struct Known {
     states: Vec<State>,
     /// Commits that failed before writes were refused: nobody knows the fate of the one that met the log's failure.
     doubtful: Vec<Vec<Change>>,
+    /// The disk as it was when the log rested, and what had been acknowledged.
+    rested: Option<(SimDisk, State)>,
 }
 
 impl Known {
@@ -275,6 +282,7 @@ fn with_faults(torment: &Torment, disk: &SimDisk, io: &IoRef) -> std::result::Re
         match (&outcome, &step) {
             (Ok(()), Step::Commit(_)) if refused => return Err("a write was taken after one had failed".to_owned()),
             (Ok(()), Step::Commit(changes)) => known.acknowledge(changes),
+            (Ok(()), Step::Rest) if torment.workload == "runs" => known.rested = Some((disk.fork(), known.state())),
             (Ok(()), _) => {}
             (Err(error), _) if harmless => return Err(format!("{step:?}: {error}")),
             (Err(error), _) => {
@@ -356,6 +364,16 @@ fn run(torment: &Torment) -> std::result::Result<u64, String> {
     let report = simulation.run(move |io| -> std::result::Result<(), String> {
         let (known, closed) = with_faults(&own, &inside, &io)?;
         inside.clear_faults();
+        if let Some((rested, state)) =
+            known.rested.as_ref().filter(|_| own.class == Class::Silent(FaultKind::Lost) && !own.sticky)
+        {
+            // One write of the log is lost; those after it prove that it was durable, before any edit of the manifest does.
+            match reopen(&own, &rested.crash(Survivors::AllKept).io()) {
+                Ok(found) => matches(&found, &[state.clone()])
+                    .map_err(|lines| format!("the power failed while the log rested: {lines}"))?,
+                Err(error) => says_what_and_where(&error)?,
+            }
+        }
         if let Class::Silent(_) = own.class {
             return match reopen(&own, &io) {
                 Ok(found) if closed => matches(&found, &known.allowed()),

@@ -38,22 +38,20 @@ fn likely(mutant: Mutant) -> Form {
     use Mutant::*;
     let (campaign, part) = match mutant {
         SkipLogSync | SegmentBegunUnsynced | SkipSegmentDirSync | DropLogChecksum => ("crash", "commits"),
-        ReplayStopsEarly | CutTailRevived | LogReleasedEarly => ("crash", "commits"),
-        SkipManifestSync | SkipCurrentSync | SkipCurrentDirSync | ReusedHeaderKept => ("crash", "commits"),
+        ReplayStopsEarly | CutTailRevived | LogReleasedEarly | WatermarkTooHigh => ("crash", "commits"),
+        SkipManifestSync | SkipCurrentSync | SkipCurrentDirSync => ("crash", "commits"),
         AcknowledgedBeforeDurable | SkipNewManifestSync | SkipManifestDirSync => ("crash", "flush"),
-        SkipRunSync | SkipRunDirSync | RowIdsForgotten => ("crash", "flush"),
+        SkipRunSync | SkipRunDirSync | RowIdsForgotten | ReusedHeaderKept => ("crash", "flush"),
         ErasedRangeForgottenAtFlush | ErasedRangeAppliedToNewer => ("crash", "flush"),
         DropManifestChecksum => ("crash", "ddl"),
         LoadBeforeLog => ("crash", "load"),
         ShortWriteIgnored | ShortReadIgnored => ("fault", "commits/1/Short"),
-        WatermarkIgnored => ("fault", ""),
+        WatermarkIgnored => ("fault", "runs/1/Silent(Lost)/once"),
         EndOfLogForgotten => ("fault", "commits/1/Silent(Lost)/sticky"),
         RecoveredLogNotHardened => ("fault", "commits/1/Io/once"),
         RecoveredManifestNotHardened => ("fault", "loads/1/Io/once"),
         SnapshotOffByOne | VisibleBeforeDurable | DropRunChecksum | ErrorTakenForTheEnd => ("simulation", ""),
-        ConflictMissed | LogPoisonForgotten | ExpiredBelowMerge | WatermarkTooHigh | ErasedRangeNotCut => {
-            ("simulation", "")
-        }
+        ConflictMissed | LogPoisonForgotten | ExpiredBelowMerge | ErasedRangeNotCut => ("simulation", ""),
         RangeConflictMissed => ("conflicts", ""),
         TombstoneDroppedEarly => ("ranges", ""),
     };
@@ -82,7 +80,7 @@ fn killed_by(form: Form, mutant: Option<Mutant>, patience: Duration) -> Option<S
     command.env("OMENDB_CRASH_ONLY", if campaign == "crash" { part } else { "" });
     command.env("OMENDB_FAULT_ONLY", if campaign == "fault" { part } else { "" });
     if !part.is_empty() {
-        command.env("OMENDB_FAULT_EVERY", "1");
+        command.env("OMENDB_FAULT_EVERY", "1").env("OMENDB_CRASH_STATES", "4000");
     }
     match mutant {
         Some(mutant) => command.env("OMENDB_MUTANT", format!("{mutant:?}")),
