@@ -34,6 +34,7 @@ and every length is checked against the bytes that are there before it is used.
 mod bits;
 mod distinct;
 mod floats;
+mod heads;
 mod integers;
 mod nulls;
 mod numerals;

@@ -1,25 +1,36 @@
 /*!
-Strings of one length as numbers: codes, digits, hex, dates.
+Strings of one length as numbers: codes, digits, hex, dates, and what varies in every bit.
 
 ```text
-    +------------+-------------------------------------+--------------------------------------------+
-    | length: 1 B| for each position: least byte, 1 B; | for each group of positions: the strings'  |
-    | 1 to 64    | greatest byte above it, 1 B         | numbers, as integers                       |
-    +------------+-------------------------------------+--------------------------------------------+
+    +------------+-------------------------------------+-----------------------------+------------------------+
+    | length: 1 B| for each position: least byte, 1 B; | directory: groups, 1 B;     | the groups' bodies,    |
+    | 1 to 64    | greatest byte above it, 1 B         | for each what it is, 1 B,   | first to last          |
+    |            |                                     | and a number's body, varint |                        |
+    +------------+-------------------------------------+-----------------------------+------------------------+
     a position's radix is the second byte + 1; its digit is the string's byte − least
     least 0xff stands for lower-case hex digits: radix 16
-    positions make one group, first to last, while the product of their radixes is at most 2^62
-    a group's number is its digits, the first one the most significant
+    what a group is: positions − 1 in bits 0–5; bits 6–7
+        0 number     the strings' numbers as integers; their bytes stand in the directory
+        1 raw        the strings' bytes, string after string
+        2 constant   nothing: every position has its least byte
+    the product of a number's radixes is at most 2^62; a group's number is its digits, the first one the most significant
 ```
 
 An airport's code of three letters takes 15 bits instead of 24, 32 hex digits 16 bytes, and a separator that never varies
 nothing. Positions that hold decimal digits always have radix 10: so `"00000099"` and `"00000100"` are neighbours, and ids
-that count up are a line.
+that count up are a line. Where nearly all 256 bytes occur, as in hashes and random ids, numbers save nothing and cost a
+division a byte: four such positions and more are stored as they are, and fewer of them have radix 256.
+
+Numbers and bytes are in the order of the strings, so that a sorted vector is searched by its first group (`heads`).
+
+Runs of format 1 (shape 3) have no directory: there positions make one number, first to last, while the product of their radixes is
+at most 2^62.
 */
 
 use super::bits::{bit_width, low_byte};
+use super::heads::{Heads, Source};
 use super::integers::{Integers, Plan};
-use crate::bytes::Input;
+use crate::bytes::{Input, put_varint, varint_len};
 use crate::error::{Error, Result};
 use crate::limits::SLICE_ROWS_MAX;
 use std::ops::Range;
@@ -28,6 +39,14 @@ use std::ops::Range;
 const LENGTH_MAX: usize = 64;
 /// The most that a group's number can be, so that it is never negative.
 const NUMBER_MAX: u64 = 1 << 62;
+/// A position whose bytes spread so far has all 256 for its digits: that costs less than a tenth of a bit.
+const ABOVE_FULL: u8 = 240;
+/// So many full positions are stored as they are.
+const RAW_MIN: usize = 4;
+
+const NUMBER: u8 = 0;
+const RAW: u8 = 1;
+const CONSTANT: u8 = 2;
 
 /// What the strings have at one position.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +59,9 @@ impl Position {
     /// No byte is above 0xff, so a position that varies cannot have it for its least.
     const HEX: Position = Position { least: 0xff, above: 15 };
 
+    /// Every byte is its own digit.
+    const FULL: Position = Position { least: 0, above: u8::MAX };
+
     fn of([least, above]: [u8; 2]) -> Position {
         Position { least, above }
     }
@@ -51,6 +73,26 @@ impl Position {
 
     fn is_hex(self) -> bool {
         self.least == Self::HEX.least && self.above == Self::HEX.above
+    }
+
+    fn is_full(self) -> bool {
+        self.above == u8::MAX
+    }
+
+    /// How many digits stand for lesser bytes, and whether one stands for this byte.
+    fn rank(self, byte: u8) -> (u64, bool) {
+        let (digit, exact) = match byte {
+            _ if !self.is_hex() && byte < self.least => (0, false),
+            _ if !self.is_hex() => {
+                return (u64::from(byte - self.least).min(self.radix()), byte - self.least <= self.above);
+            }
+            b'0'..=b'9' => (byte - b'0', true),
+            b'a'..=b'f' => (byte - b'a' + 10, true),
+            ..b'0' => (0, false),
+            b':'..b'a' => (10, false),
+            _ => (16, false),
+        };
+        (u64::from(digit), exact)
     }
 
     /// The byte that a digit stands for.
@@ -80,7 +122,9 @@ pub(super) struct Numerals<'a> {
     /// Least byte and greatest above it of each position.
     positions: &'a [[u8; 2]],
     count: usize,
-    /// The groups' integers, one after another.
+    /// What the groups are; `None` in runs of format 1.
+    directory: Option<&'a [u8]>,
+    /// The groups' bodies, one after another.
     body: &'a [u8],
 }
 
@@ -88,42 +132,87 @@ pub(super) struct Numerals<'a> {
 struct Groups<'a> {
     positions: &'a [[u8; 2]],
     count: usize,
+    directory: Option<Input<'a>>,
     body: Input<'a>,
 }
 
-/// A group: its positions and its integers.
-type Group<'a> = (&'a [[u8; 2]], Integers<'a>);
+/// A group's positions, and what it stores for them.
+type Group<'a> = (&'a [[u8; 2]], Body<'a>);
+
+enum Body<'a> {
+    /// Of each string a number: not yet opened.
+    Number(Input<'a>),
+    /// Of each string as many bytes as the group has positions.
+    Raw(&'a [u8]),
+    Constant,
+}
 
 impl<'a> Groups<'a> {
-    /// The next group's positions and integers; `None` after the last.
+    /// The next group's positions and body; `None` after the last.
     #[inline]
     fn next(&mut self) -> Result<Option<Group<'a>>> {
         if self.positions.is_empty() {
             return Ok(None);
         }
-        let len = group_len(self.positions.iter().map(|position| Position::of(*position)));
-        let (group, rest) = self.positions.split_at_checked(len).unwrap_or((self.positions, &[]));
+        let (len, kind) = match &mut self.directory {
+            Some(directory) => {
+                let what = directory.byte()?;
+                (usize::from(what & 0x3f) + 1, what >> 6)
+            }
+            None => (group_len(self.positions.iter().map(|position| Position::of(*position))), NUMBER),
+        };
+        let short = || Error::corruption("a group of numerals has more positions than are left");
+        let (group, rest) = self.positions.split_at_checked(len).ok_or_else(short)?;
         self.positions = rest;
-        Ok(Some((group, Integers::open(&mut self.body, self.count)?)))
+        let body = match (kind, &mut self.directory) {
+            (NUMBER, Some(directory)) => {
+                let bytes = directory.count(self.body.left(), "bytes of numbers")?;
+                Body::Number(Input::new(self.body.take(bytes)?, "numerals"))
+            }
+            (NUMBER, None) => {
+                let from = self.body.clone();
+                Integers::open(&mut self.body, self.count)?;
+                Body::Number(from)
+            }
+            (RAW, _) => Body::Raw(self.body.take(len * self.count)?),
+            (CONSTANT, _) => Body::Constant,
+            (kind, _) => return Err(Error::corruption(format!("a group of numerals of unknown kind {kind}"))),
+        };
+        Ok(Some((group, body)))
     }
 }
 
 impl<'a> Numerals<'a> {
-    /// Takes `count` strings off the input.
-    pub(super) fn open(input: &mut Input<'a>, count: usize) -> Result<Self> {
+    /// Takes `count` strings off the input; `with_directory` but in runs of format 1.
+    pub(super) fn open(input: &mut Input<'a>, count: usize, with_directory: bool) -> Result<Self> {
         let length = usize::from(input.byte()?);
         if length == 0 || length > LENGTH_MAX {
             return Err(Error::corruption(format!("numerals of {length} positions")));
         }
         let (positions, _) = input.take(2 * length)?.as_chunks::<2>();
-        let mut groups = Groups { positions, count, body: input.clone() };
+        let mut directory = None;
+        if with_directory {
+            let mut entries = input.clone();
+            for _ in 0..entries.byte()? {
+                if entries.byte()? >> 6 == NUMBER {
+                    entries.varint()?;
+                }
+            }
+            directory = Some(input.take(input.left() - entries.left())?.get(1..).unwrap_or_default());
+        }
+        let mut numerals = Numerals { positions, count, directory, body: &[] };
+        let mut groups = Groups { body: input.clone(), ..numerals.groups() };
         while groups.next()?.is_some() {}
-        let body = input.take(input.left() - groups.body.left())?;
-        Ok(Numerals { positions, count, body })
+        if groups.directory.is_some_and(|rest| rest.left() > 0) {
+            return Err(Error::corruption("numerals have more groups than positions"));
+        }
+        numerals.body = input.take(input.left() - groups.body.left())?;
+        Ok(numerals)
     }
 
     fn groups(&self) -> Groups<'a> {
-        Groups { positions: self.positions, count: self.count, body: Input::new(self.body, "numerals") }
+        let directory = self.directory.map(|entries| Input::new(entries, "a directory of numerals"));
+        Groups { positions: self.positions, count: self.count, directory, body: Input::new(self.body, "numerals") }
     }
 
     /// Bytes of each string.
@@ -131,25 +220,34 @@ impl<'a> Numerals<'a> {
         self.positions.len()
     }
 
+    /// What the strings begin with, as numbers of the same order.
+    pub(super) fn heads<'v>(&self) -> Result<Heads<'v, 'a>> {
+        match self.groups().next()? {
+            Some((positions, Body::Number(mut body))) => {
+                Ok(Heads(Source::Numbers { integers: Integers::open(&mut body, self.count)?, positions }))
+            }
+            Some((positions, Body::Raw(data))) => Ok(Heads(Source::Fixed { data, length: positions.len() })),
+            // They all begin alike, which says nothing.
+            Some((_, Body::Constant)) | None => Ok(Heads(Source::Fixed { data: &[], length: 0 })),
+        }
+    }
+
     /// Appends the string at `index`.
     pub(super) fn get(&self, index: usize, out: &mut Vec<u8>) -> Result<()> {
         let mut string = [0u8; LENGTH_MAX];
         let mut rest = string.as_mut_slice();
         let mut groups = self.groups();
-        while let Some((positions, integers)) = groups.next()? {
-            let mut number = integers.get(index).cast_unsigned();
+        while let Some((positions, body)) = groups.next()? {
             let (bytes, tail) = rest.split_at_mut_checked(positions.len()).unwrap_or_default();
-            for (to, position) in bytes.iter_mut().zip(positions).rev() {
-                let position = Position::of(*position);
-                let digit = match position.radix() {
-                    1 => 0,
-                    radix => {
-                        let digit = number % radix;
-                        number /= radix;
-                        digit
-                    }
-                };
-                *to = position.byte(low_byte(digit));
+            match body {
+                Body::Number(mut body) => {
+                    write_number(Integers::open(&mut body, self.count)?.get(index), positions, bytes);
+                }
+                Body::Raw(data) => {
+                    let start = index * positions.len();
+                    bytes.copy_from_slice(data.get(start..start + positions.len()).ok_or_else(no_string)?);
+                }
+                Body::Constant => bytes.iter_mut().zip(positions).for_each(|(to, [least, _])| *to = *least),
             }
             rest = tail;
         }
@@ -160,27 +258,96 @@ impl<'a> Numerals<'a> {
     /// Writes the strings from `start` on into the last bytes of each `stride` bytes of `out`.
     /// Position by position, because all strings share a position's radix.
     pub(super) fn decode(&self, start: usize, out: &mut [u8], stride: usize) -> Result<()> {
-        let before = stride.saturating_sub(self.length());
+        let stride = stride.max(1);
         let mut raw = [0i64; SLICE_ROWS_MAX];
-        let raw = raw.get_mut(..(out.len() / stride.max(1)).min(SLICE_ROWS_MAX)).unwrap_or_default();
-        let mut first = before;
+        let raw = raw.get_mut(..(out.len() / stride).min(SLICE_ROWS_MAX)).unwrap_or_default();
+        let mut first = stride.saturating_sub(self.length());
         let mut groups = self.groups();
-        while let Some((positions, integers)) = groups.next()? {
-            integers.decode(start, raw);
-            for (at, position) in positions.iter().enumerate().rev() {
-                let position = Position::of(*position);
-                let bytes = out.iter_mut().skip(first + at).step_by(stride.max(1));
-                match position.radix() {
-                    1 => bytes.for_each(|to| *to = position.least),
-                    10 => digits(bytes, raw, position, |number| (number / 10, number % 10)),
-                    16 => digits(bytes, raw, position, |number| (number / 16, number % 16)),
-                    26 => digits(bytes, raw, position, |number| (number / 26, number % 26)),
-                    radix => digits(bytes, raw, position, divider(radix)),
+        while let Some((positions, body)) = groups.next()? {
+            match body {
+                Body::Number(mut body) => {
+                    Integers::open(&mut body, self.count)?.decode(start, raw);
+                    write_numbers(raw, positions, first, stride, out);
+                }
+                Body::Raw(data) => {
+                    let data = data.get(start * positions.len()..).ok_or_else(no_string)?;
+                    let strings = out.chunks_exact_mut(stride).zip(data.chunks_exact(positions.len()));
+                    for (to, from) in
+                        strings.filter_map(|(to, from)| Some((to.get_mut(first..first + from.len())?, from)))
+                    {
+                        to.copy_from_slice(from);
+                    }
+                }
+                Body::Constant => {
+                    for to in out.chunks_exact_mut(stride) {
+                        let to = to.get_mut(first..).unwrap_or_default();
+                        to.iter_mut().zip(positions).for_each(|(to, [least, _])| *to = *least);
+                    }
                 }
             }
             first += positions.len();
         }
         Ok(())
+    }
+}
+
+fn no_string() -> Error {
+    Error::corruption("a string lies outside of its numerals")
+}
+
+/// The number that divides those of these positions as `target` divides their strings: lesser ones are of lesser strings, greater ones
+/// of greater strings.
+pub(super) fn number_dividing(target: &[u8], positions: &[[u8; 2]]) -> i64 {
+    let mut bytes = target.iter();
+    // Whether there can be a string that begins like the target as far as this.
+    let mut alike = true;
+    let mut number = 0u64;
+    for position in positions {
+        let position = Position::of(*position);
+        let next = if alike { bytes.next() } else { None };
+        let (digit, exact) = next.map_or((0, false), |byte| position.rank(*byte));
+        number = number.wrapping_mul(position.radix()).wrapping_add(digit);
+        alike = exact;
+    }
+    number.cast_signed()
+}
+
+/// The bytes that a group's number stands for.
+#[inline]
+fn write_number(number: i64, positions: &[[u8; 2]], bytes: &mut [u8]) {
+    let mut number = number.cast_unsigned();
+    for (to, position) in bytes.iter_mut().zip(positions).rev() {
+        let position = Position::of(*position);
+        let digit = match position.radix() {
+            1 => 0,
+            256 => {
+                let digit = number & 0xff;
+                number >>= 8;
+                digit
+            }
+            radix => {
+                let digit = number % radix;
+                number /= radix;
+                digit
+            }
+        };
+        *to = position.byte(low_byte(digit));
+    }
+}
+
+/// The bytes that the numbers of a group stand for, from byte `first` of each `stride` bytes on.
+fn write_numbers(numbers: &mut [i64], positions: &[[u8; 2]], first: usize, stride: usize, out: &mut [u8]) {
+    for (at, position) in positions.iter().enumerate().rev() {
+        let position = Position::of(*position);
+        let bytes = out.iter_mut().skip(first + at).step_by(stride);
+        match position.radix() {
+            1 => bytes.for_each(|to| *to = position.least),
+            10 => digits(bytes, numbers, position, |number| (number / 10, number % 10)),
+            16 => digits(bytes, numbers, position, |number| (number / 16, number % 16)),
+            26 => digits(bytes, numbers, position, |number| (number / 26, number % 26)),
+            256 => digits(bytes, numbers, position, |number| (number >> 8, number & 0xff)),
+            radix => digits(bytes, numbers, position, divider(radix)),
+        }
     }
 }
 
@@ -235,14 +402,40 @@ fn group_len(positions: impl Iterator<Item = Position>) -> usize {
 
 /// Numerals about to be written.
 #[derive(Debug)]
-pub(super) struct NumeralsPlan {
+pub(super) struct NumeralsPlan<'s> {
     positions: Vec<Position>,
-    groups: Vec<(Vec<i64>, Plan)>,
+    groups: Vec<GroupPlan<'s>>,
 }
 
-impl NumeralsPlan {
+/// A group about to be written, and how many positions it has.
+#[derive(Debug)]
+enum GroupPlan<'s> {
+    Number { positions: usize, numbers: Vec<i64>, plan: Plan },
+    Raw(Vec<&'s [u8]>),
+    Constant(usize),
+}
+
+impl GroupPlan<'_> {
+    fn positions(&self) -> usize {
+        match self {
+            GroupPlan::Number { positions, .. } | GroupPlan::Constant(positions) => *positions,
+            GroupPlan::Raw(strings) => strings.first().map_or(0, |string| string.len()),
+        }
+    }
+
+    /// Bytes of its entry in the directory and of its body.
+    fn bytes(&self) -> usize {
+        1 + match self {
+            GroupPlan::Number { plan, .. } => varint_len(plan.bytes() as u64) + plan.bytes(),
+            GroupPlan::Raw(strings) => strings.len() * self.positions(),
+            GroupPlan::Constant(_) => 0,
+        }
+    }
+}
+
+impl<'s> NumeralsPlan<'s> {
     /// How to write `strings`, all of `length` bytes, as numbers; nothing where that would save little.
-    pub(super) fn of(strings: &[&[u8]], length: usize) -> Option<NumeralsPlan> {
+    pub(super) fn of(strings: &[&'s [u8]], length: usize) -> Option<NumeralsPlan<'s>> {
         if length == 0 || length > LENGTH_MAX || strings.len() < 2 {
             return None;
         }
@@ -254,18 +447,31 @@ impl NumeralsPlan {
         let mut groups = Vec::new();
         let mut first = 0;
         while first < length {
-            let length = group_len(positions.iter().skip(first).copied());
-            let numbers = numbers_of(strings, &positions, first..first + length);
-            let plan = Plan::of(&numbers);
-            groups.push((numbers, plan));
-            first += length;
+            let rest = positions.get(first..).unwrap_or_default();
+            let leading = |is: fn(&Position) -> bool| rest.iter().take_while(|position| is(position)).count();
+            let (constant, full) = (leading(|position| position.above == 0), leading(|position| position.is_full()));
+            let group = match (constant, full) {
+                (1.., _) => GroupPlan::Constant(constant),
+                (_, RAW_MIN..) => {
+                    let part = |string: &&'s [u8]| string.get(first..first + full).unwrap_or_default();
+                    GroupPlan::Raw(strings.iter().map(part).collect())
+                }
+                _ => {
+                    let len = group_len(rest.iter().copied());
+                    let numbers = numbers_of(strings, &positions, first..first + len);
+                    let plan = Plan::of(&numbers);
+                    GroupPlan::Number { positions: len, numbers, plan }
+                }
+            };
+            first += group.positions();
+            groups.push(group);
         }
         Some(NumeralsPlan { positions, groups })
     }
 
     /// Bytes that [`NumeralsPlan::write`] appends.
     pub(super) fn bytes(&self) -> usize {
-        1 + 2 * self.positions.len() + self.groups.iter().map(|(_, plan)| plan.bytes()).sum::<usize>()
+        2 + 2 * self.positions.len() + self.groups.iter().map(GroupPlan::bytes).sum::<usize>()
     }
 
     /// Appends the strings that the plan was made of.
@@ -274,7 +480,25 @@ impl NumeralsPlan {
         for position in &self.positions {
             out.extend_from_slice(&[position.least, position.above]);
         }
-        self.groups.iter().for_each(|(numbers, plan)| plan.write(numbers, out));
+        out.push(low_byte(self.groups.len() as u64));
+        for group in &self.groups {
+            let kind = match group {
+                GroupPlan::Number { .. } => NUMBER,
+                GroupPlan::Raw(_) => RAW,
+                GroupPlan::Constant(_) => CONSTANT,
+            };
+            out.push(kind << 6 | low_byte(group.positions().saturating_sub(1) as u64));
+            if let GroupPlan::Number { plan, .. } = group {
+                put_varint(out, plan.bytes() as u64);
+            }
+        }
+        for group in &self.groups {
+            match group {
+                GroupPlan::Number { numbers, plan, .. } => plan.write(numbers, out),
+                GroupPlan::Raw(strings) => strings.iter().for_each(|string| out.extend_from_slice(string)),
+                GroupPlan::Constant(_) => {}
+            }
+        }
     }
 }
 
@@ -307,6 +531,7 @@ fn positions_of(strings: &[&[u8]], length: usize) -> Vec<Position> {
         0 => Position { least: low, above: 0 },
         _ if low >= b'0' && high <= b'9' => Position { least: b'0', above: 9 },
         16.. if hex => Position::HEX,
+        ABOVE_FULL.. => Position::FULL,
         above => Position { least: low, above },
     };
     seen.map(position).collect()
@@ -315,6 +540,33 @@ fn positions_of(strings: &[&[u8]], length: usize) -> Vec<Position> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Strings as runs of format 1 have them: no directory, and one number after another.
+    #[test]
+    fn numerals_without_a_directory_are_read() {
+        let mix = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+        let strings: Vec<Vec<u8>> = (0..50).map(|n| [&mix(n)[..], b"--", &mix(n + 50)[..]].concat()).collect();
+        let strings: Vec<&[u8]> = strings.iter().map(Vec::as_slice).collect();
+        let positions = positions_of(&strings, 18);
+        let mut bytes = vec![18];
+        positions.iter().for_each(|position| bytes.extend([position.least, position.above]));
+        let mut first = 0;
+        while first < 18 {
+            let len = group_len(positions[first..].iter().copied());
+            let numbers = numbers_of(&strings, &positions, first..first + len);
+            Plan::of(&numbers).write(&numbers, &mut bytes);
+            first += len;
+        }
+        let mut input = Input::new(&bytes, "a test");
+        let numerals = Numerals::open(&mut input, 50, false).unwrap();
+        input.end().unwrap();
+        let mut all = vec![0; 50 * 18];
+        numerals.decode(0, &mut all, 18).unwrap();
+        assert_eq!(all, strings.concat());
+        let mut each = Vec::new();
+        (0..50).for_each(|index| numerals.get(index, &mut each).unwrap());
+        assert_eq!(each, strings.concat());
+    }
 
     #[test]
     fn divisions_come_out_right() {

@@ -9,7 +9,8 @@ Byte strings: text, bytes, and the sixteen bytes of intervals and UUIDs.
     shape 0, fixed      every string has the same stored length: a varint; no offsets
     shape 1, plain      where each string ends in the data: integers
     shape 2, symbols    the same, and the data are compressed with the symbol table
-    shape 3, numerals   `numerals` in place of lengths and data
+    shape 4, numerals   `numerals` in place of lengths and data
+    shape 3             the same in runs of format 1, without a directory
     string(i) = prefix + what is stored of i
 ```
 
@@ -18,6 +19,7 @@ residual, so they cost bits, not bytes.
 */
 
 use super::Encoding;
+use super::heads::{Heads, Source};
 use super::integers::{Integers, Plan};
 use super::numerals::{Numerals, NumeralsPlan};
 use super::symbols::{Compressed, Symbols, TRAIN_BYTES_MIN, Table, Trainer};
@@ -32,7 +34,8 @@ use std::ops::Range;
 const FIXED: u8 = 0;
 const PLAIN: u8 = 1;
 const SYMBOLS: u8 = 2;
-const NUMERALS: u8 = 3;
+const NUMERALS_1: u8 = 3;
+const NUMERALS: u8 = 4;
 
 /// Byte strings, read in place.
 #[derive(Debug, Clone)]
@@ -88,7 +91,7 @@ impl<'a> Strings<'a> {
                 let (ends, data) = open_data(input, count)?;
                 Stored::Symbols { table, ends, data }
             }
-            NUMERALS => Stored::Numerals(Numerals::open(input, count)?),
+            NUMERALS_1 | NUMERALS => Stored::Numerals(Numerals::open(input, count, shape == NUMERALS)?),
             _ => return Err(Error::corruption(format!("strings of unknown shape {shape}"))),
         };
         Ok(Strings { count, prefix, stored })
@@ -145,9 +148,14 @@ impl<'a> Strings<'a> {
         }
     }
 
-    /// Whether what follows the prefix is stored as it is.
-    pub(super) fn is_plain(&self) -> bool {
-        matches!(self.stored, Stored::Fixed { .. } | Stored::Plain { .. })
+    /// Where they are quick to come by, what follows the prefix begins with, as numbers of the same order.
+    pub(super) fn heads(&self) -> Result<Option<Heads<'_, 'a>>> {
+        match &self.stored {
+            Stored::Fixed { length, data } => Ok(Some(Heads(Source::Fixed { data, length: *length }))),
+            Stored::Numerals(numerals) => numerals.heads().map(Some),
+            Stored::Plain { ends, data } => Ok(Some(Heads(Source::Plain { ends, data }))),
+            Stored::Symbols { .. } => Ok(None),
+        }
     }
 
     /// What all strings begin with.
@@ -261,7 +269,7 @@ fn cut(data: &[u8], start: usize, end: usize) -> Result<&[u8]> {
 
 /// The bytes of the string at `index`, by where each ends.
 #[inline]
-fn between<'a>(ends: &Integers<'_>, data: &'a [u8], index: usize) -> Result<&'a [u8]> {
+pub(super) fn between<'a>(ends: &Integers<'_>, data: &'a [u8], index: usize) -> Result<&'a [u8]> {
     let start = if index == 0 { 0 } else { offset(ends.get(index - 1))? };
     cut(data, start, offset(ends.get(index))?)
 }
@@ -282,17 +290,17 @@ pub(super) struct StringsPlan<'a> {
     strings: Vec<&'a [u8]>,
     /// Bytes of all strings after the prefix.
     data: usize,
-    layout: Layout,
+    layout: Layout<'a>,
     /// Bytes of the layout.
     bytes: usize,
 }
 
 #[derive(Debug)]
-enum Layout {
+enum Layout<'a> {
     Fixed(usize),
     Plain { ends: Vec<i64>, plan: Plan },
     Symbols { compressed: Compressed, plan: Plan },
-    Numerals(NumeralsPlan),
+    Numerals(NumeralsPlan<'a>),
 }
 
 impl<'a> StringsPlan<'a> {

@@ -7,13 +7,14 @@ no value stored, so a row number becomes the number of values before it ([`nulls
 
 use super::bits::Packed;
 use super::floats::{Bits, Decimals, Float};
+use super::heads::Heads;
 use super::integers::{Integers, Shape};
 use super::nulls::{Nulls, spread};
 use super::strings::Strings;
 use super::wide::Wide;
 use super::writer::code_width;
 use super::{Class, Encoding, Tag};
-use crate::bytes::{Input, head};
+use crate::bytes::Input;
 use crate::column::{ColumnSink, Spans, interval_of};
 use crate::error::{Error, Result};
 use crate::limits::SLICE_ROWS_MAX;
@@ -488,25 +489,19 @@ pub struct StringsAt<'v, 'a> {
     strings: &'v Strings<'a>,
 }
 
-impl StringsAt<'_, '_> {
+impl<'a> StringsAt<'_, 'a> {
     /// What of `target` is to be compared with the strings' rest after what they all begin with; or how they all compare with it.
     #[inline]
     pub fn enter<'t>(&self, target: &'t [u8]) -> Result<&'t [u8], Ordering> {
         target.strip_prefix(self.strings.prefix()).ok_or_else(|| self.strings.prefix().cmp(target))
     }
 
-    /// Whether the strings are stored as they are, so that [`StringsAt::head`] is cheap.
-    pub fn has_heads(&self) -> bool {
-        self.codes.is_none() && self.strings.is_plain()
-    }
-
-    /// The first eight bytes of the rest of the string at `row` as a number of the same order; zeros where it ends before.
+    /// The beginnings of the strings' rests as numbers of the same order, where these are quick to come by.
     ///
     /// # Errors
-    /// `Corruption` where the string lies outside of the vector.
-    #[inline]
-    pub fn head(&self, row: usize) -> Result<u64> {
-        self.strings.plain(row).map(|rest| head(rest.unwrap_or_default()))
+    /// `Corruption` where the vector's bytes are none.
+    pub fn heads(&self) -> Result<Option<Heads<'_, 'a>>> {
+        if self.codes.is_some() { Ok(None) } else { self.strings.heads() }
     }
 
     /// How the rest of the string at `row` compares with `rest`.

@@ -32,7 +32,7 @@ The file of a run: `run-<id>.omen`, format version 1. All integers are little-en
 
 ```text
     footer payload, all varints but keys:
-        features (bits; 0) │ layout: 0 row, 1 column │ rows of a slice │ slices of a tile │ rows │ tombstones
+        features (bits)    │ layout: 0 row, 1 column │ rows of a slice │ slices of a tile │ rows │ tombstones
       │ slices │ tiles │ lowest seq │ highest seq │ default seq │ where the tiles end
       │ length │ lowest key │ length │ highest key
       │ sections │ sections × (kind │ column id, or 0 │ offset │ bytes of the frame)
@@ -69,8 +69,8 @@ column's default: NULL for a user's column, the footer's `default_seq` for SEQ, 
 **Checksums.** A frame's CRC covers where it lies and whose it is, so that a block that was misdirected, or is an old file's, does not pass.
 
 **Growth.** Section kinds that a reader does not know are skipped; a change that a reader must know sets a bit in the
-footer's features, and a reader refuses bits that it does not know. A history of older versions will be one section
-kind and one bit.
+footer's features, and a reader refuses bits that it does not know. Bit 0: byte strings may be of shape 4, numerals with a
+directory. A history of older versions will be one section kind and one bit.
 */
 
 use super::{Layout, RunSchema, offset_of};
@@ -94,8 +94,10 @@ pub(super) const FRAME_OVERHEAD: usize = 4;
 pub(super) const TILE_SLICES_MAX: usize = crate::limits::TILE_ROWS;
 /// Sections of one run: one for each column, and room to grow.
 const SECTIONS_MAX: usize = 4 * (COLUMNS_MAX + 64);
-/// Feature bits that this release knows: none yet.
-const KNOWN_FEATURES: u64 = 0;
+/// Strings that are stored as numbers have a directory of their groups.
+const FEATURE_NUMERALS_DIRECTORY: u64 = 1;
+/// Feature bits that this release knows, and sets in what it writes.
+const KNOWN_FEATURES: u64 = FEATURE_NUMERALS_DIRECTORY;
 
 /// The first 60 bytes' checksum in the last four.
 fn seal(block: &mut [u8; 64]) {

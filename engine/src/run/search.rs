@@ -3,7 +3,7 @@ A key's place within a slice, found on the encoded vectors.
 
 Rows of a slice are sorted by the key's columns, so each column narrows the range of rows that the ones before it left.
 A column of integers is searched by value: its own line predicts the row, a few interpolation steps bound it, and a bisection
-ends the search. Byte strings are searched in the same way by their first eight bytes as a number, and compared where they
+ends the search. Byte strings are searched in the same way by what they begin with as a number, and compared where they
 lie. A key's components of these two kinds are taken from its bytes as they are; with others among them the key is decoded, and
 values are compared. A bound of a range may be a prefix or a successor of a key and need not decode; then keys of rows are
 built and compared as bytes.
@@ -188,13 +188,7 @@ impl Loaded {
 /// The integer of a key's eight bytes: sign flipped, big-endian.
 #[inline]
 fn int_of(bytes: [u8; 8]) -> i64 {
-    signed(u64::from_be_bytes(bytes))
-}
-
-/// An unsigned number as the signed one of the same order.
-#[inline]
-fn signed(number: u64) -> i64 {
-    (number ^ (1 << 63)).cast_signed()
+    (u64::from_be_bytes(bytes) ^ (1 << 63)).cast_signed()
 }
 
 fn has_null() -> Error {
@@ -260,9 +254,9 @@ fn seek(
     scratch: &mut Vec<u8>,
 ) -> Result<(usize, bool)> {
     let mut start = rows.start;
-    if strings.has_heads() {
-        let wanted = signed(crate::bytes::head(target));
-        let at = |row| strings.head(row).map(signed);
+    if let Some(heads) = strings.heads()? {
+        let wanted = heads.dividing(target);
+        let at = |row| heads.at(row);
         start = first_not_less(at, rows.clone(), wanted)?;
         if start == rows.end || at(start)? != wanted {
             return Ok((start, false));
@@ -385,6 +379,15 @@ mod tests {
             vec![Vec::new(), b"a".to_vec(), vec![0xff; 30]],
             vec![b"only".to_vec(); 9],
         ];
+        // What is stored as numbers, as bytes, and as both.
+        all.push((0..500).map(|n| [&hash(n)[..1], b"-", &hash(n)[1..4]].concat()).collect());
+        all.push((0..500).map(|n| [&[n as u8 % 3], &hash(n)[..], &hash(n + 7)[..], b" and an end"].concat()).collect());
+        all.push(
+            (0..500)
+                .map(|n| hash(n).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes())
+                .collect(),
+        );
+        all.push((0..400).map(|n| format!("{:03}/{:02}", n % 7 * 100, n % 60).into_bytes()).collect());
         all.push((0..600).map(|_| (0..random.below(12)).map(|_| random.below(3) as u8).collect()).collect());
         all.iter_mut().for_each(|strings| strings.sort());
         all
@@ -392,6 +395,7 @@ mod tests {
 
     #[test]
     fn byte_strings_are_found_where_binary_search_finds_them() {
+        let mut random = crate::key::tests::Rng(8);
         for strings in strings() {
             let array: ArrayRef = Arc::new(BinaryArray::from_iter_values(&strings));
             let mut bytes = Vec::new();
@@ -404,7 +408,12 @@ mod tests {
                 if let Some(last) = next.last_mut() {
                     *last = last.wrapping_add(1);
                 }
-                [longer, next, string.iter().copied().take(string.len() / 2).collect()]
+                let mut other = string.clone();
+                let at = random.below(string.len().max(1) as u64) as usize;
+                if let Some(byte) = other.get_mut(at) {
+                    *byte = random.below(256) as u8;
+                }
+                [longer, next, other, string.iter().copied().take(string.len() / 2).collect()]
             }));
             for target in &targets {
                 let start = strings.partition_point(|string| string < target);

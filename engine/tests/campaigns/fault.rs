@@ -369,7 +369,7 @@ fn run(torment: &Torment) -> std::result::Result<u64, String> {
         {
             // One write of the log is lost; those after it prove that it was durable, before any edit of the manifest does.
             match reopen(&own, &rested.crash(Survivors::AllKept).io()) {
-                Ok(found) => matches(&found, &[state.clone()])
+                Ok(found) => matches(&found, std::slice::from_ref(state))
                     .map_err(|lines| format!("the power failed while the log rested: {lines}"))?,
                 Err(error) => says_what_and_where(&error)?,
             }

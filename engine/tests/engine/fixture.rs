@@ -5,6 +5,7 @@ Databases of released formats, kept in `tests/fixtures`, open for ever and give 
   and merged; a tombstone above what it deletes; and a log that must still be replayed, as a killed process leaves it.
 - `format-1-ranges` has a manifest of version 2, with deleted ranges that came and that went, and log records of version 2,
   whose deleted ranges no manifest knows of.
+- `format-1-numerals` has runs with byte strings as numerals with a directory: numbers, bytes as they are, and constant parts.
 
 `OMENDB_WRITE_FIXTURE=format-1-ranges cargo test -p omendb-engine --test engine fixture` writes one of them anew. Only while its format
 has not been released: afterwards a fixture never changes, and a new format gets a new one.
@@ -197,6 +198,40 @@ fn make_format_1_ranges(io: &IoRef) -> Db {
     db
 }
 
+/// Sixteen bytes of which nearly every bit is as likely as not.
+fn scattered(n: i64) -> [u8; 16] {
+    (n as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes()
+}
+
+/// Byte strings of one length: ids, hex digits, numbers, and texts of such parts.
+fn numeral_row(n: i64) -> Vec<Value> {
+    let id = scattered(n);
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    vec![
+        Value::Bytes([&id[..], b"|end"].concat()),
+        Value::Uuid(scattered(n * n)),
+        Value::Text(format!("{:08}/{hex}", n * 37 % 1000)),
+        Value::Bytes([b"the same", &scattered(n + 7)[..7], b"??", &scattered(n / 2)[..3]].concat()),
+    ]
+}
+
+/// The same, with byte strings that are stored as numerals with a directory.
+fn make_format_1_numerals(io: &IoRef) -> Db {
+    let db = Db::open(Options { create: true, background: false, ..options(io) }).unwrap();
+    let columns = [
+        ("id", ColumnType::Bytes),
+        ("uuid", ColumnType::Uuid),
+        ("hex", ColumnType::Text),
+        ("mixed", ColumnType::Bytes),
+    ];
+    let table = create(&db, "ids", &columns, &["id"]);
+    put(&db, &table, &(0..400).map(numeral_row).collect::<Vec<_>>());
+    db.compact(None).unwrap();
+    put(&db, &table, &(350..500).map(numeral_row).collect::<Vec<_>>());
+    db.flush().unwrap();
+    db
+}
+
 /// Writes a fixture anew, if that is asked for.
 fn write_if_asked(fixture: &str, make: fn(&IoRef) -> Db) {
     if std::env::var("OMENDB_WRITE_FIXTURE").as_deref() != Ok(fixture) {
@@ -290,4 +325,15 @@ fn the_ranges_of_the_fixture_are_in_manifest_and_log() {
     let reader = Db::open(Options { read_only: true, ..options(&io) }).unwrap();
     assert!(reader.stats().unwrap().erased_ranges >= 4, "{:?}", reader.stats().unwrap().erased_ranges);
     assert!(check_directory(&io, Path::new(DIR)).unwrap().log_records >= 4);
+}
+
+#[test]
+fn a_database_of_format_1_with_numerals_in_directories_opens_for_ever() {
+    write_if_asked("format-1-numerals", make_format_1_numerals);
+    let (db, _) = opened("format-1-numerals");
+    let table = db.snapshot().unwrap().table("ids").unwrap().unwrap();
+    let found = |n: i64| get(&db, &table, &numeral_row(n)[..1]).is_some();
+    assert!((0..500).all(found) && !(500..600).any(found));
+    db.compact(None).unwrap();
+    assert!((0..500).all(found) && !(500..600).any(found));
 }
