@@ -46,6 +46,7 @@ mod vector;
 mod wide;
 mod writer;
 
+pub use integers::Course;
 pub use vector::{IntsAt, StringsAt, Vector};
 pub use writer::{Encoder, encode};
 

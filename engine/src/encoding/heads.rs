@@ -3,7 +3,7 @@ What byte strings begin with, as numbers of the same order: sorted strings are s
 comparison of bytes nor, for strings that are stored as numbers, their bytes.
 */
 
-use super::integers::Integers;
+use super::integers::{Course, Integers};
 use super::numerals::number_dividing;
 use super::strings::between;
 use crate::bytes::head;
@@ -24,7 +24,16 @@ pub(super) enum Source<'v, 'a> {
     Numbers { integers: Integers<'a>, positions: &'a [[u8; 2]] },
 }
 
-impl Heads<'_, '_> {
+impl<'a> Heads<'_, 'a> {
+    /// The line that they follow, where there is one.
+    #[inline]
+    pub fn course(&self) -> Option<Course> {
+        match &self.0 {
+            Source::Numbers { integers, .. } => integers.course(),
+            Source::Fixed { .. } | Source::Plain { .. } => None,
+        }
+    }
+
     /// That of the string at `index`.
     ///
     /// # Errors

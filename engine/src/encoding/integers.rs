@@ -269,6 +269,15 @@ impl<'a> Integers<'a> {
         self.scale.as_ref().map_or(stored, |scale| scale.apply(stored))
     }
 
+    /// The line that they follow, where it rises: integers in order are searched along it.
+    #[inline]
+    pub(super) fn course(&self) -> Option<Course> {
+        match &self.prediction {
+            Prediction::Line(line) if line.slope > 0 && self.scale.is_none() => Some(Course(*line)),
+            _ => None,
+        }
+    }
+
     /// Decodes `out.len()` integers from `start` on.
     pub(super) fn decode(&self, start: usize, out: &mut [i64]) {
         let mut block = [0u64; 128];
@@ -302,6 +311,25 @@ impl<'a> Integers<'a> {
             let Some(residual) = out.get_mut(offset) else { break };
             *residual |= patches.highs.get(patch).checked_shl(self.residuals.width()).unwrap_or(0);
         }
+    }
+}
+
+/// A rising line that integers follow.
+#[derive(Debug, Clone, Copy)]
+pub struct Course(Line);
+
+impl Course {
+    /// The row where the line reaches `value`, about; none is before the first.
+    #[inline]
+    pub fn row_of(self, value: i64) -> usize {
+        self.rows(self.0.base, value)
+    }
+
+    /// How many rows the line takes from one value up to another one, about; none where that is not above.
+    #[inline]
+    pub fn rows(self, from: i64, to: i64) -> usize {
+        let ahead = to.saturating_sub(from).clamp(0, LINE_SPREAD_MAX.cast_signed());
+        usize::try_from((ahead << SLOPE_BITS) / self.0.slope.max(1)).unwrap_or(0)
     }
 }
 

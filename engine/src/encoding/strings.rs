@@ -50,8 +50,16 @@ pub(super) struct Strings<'a> {
 enum Stored<'a> {
     Fixed { length: usize, data: &'a [u8] },
     Plain { ends: Integers<'a>, data: &'a [u8] },
-    Symbols { table: Symbols<'a>, ends: Integers<'a>, data: &'a [u8] },
+    Symbols(Box<Compact<'a>>),
     Numerals(Numerals<'a>),
+}
+
+/// Strings under a symbol table, and where each ends.
+#[derive(Debug, Clone)]
+struct Compact<'a> {
+    table: Symbols<'a>,
+    ends: Integers<'a>,
+    data: &'a [u8],
 }
 
 /// A stretch of strings, ready to be appended to a column.
@@ -89,7 +97,7 @@ impl<'a> Strings<'a> {
             SYMBOLS => {
                 let table = Symbols::open(input)?;
                 let (ends, data) = open_data(input, count)?;
-                Stored::Symbols { table, ends, data }
+                Stored::Symbols(Box::new(Compact { table, ends, data }))
             }
             NUMERALS_1 | NUMERALS => Stored::Numerals(Numerals::open(input, count, shape == NUMERALS)?),
             _ => return Err(Error::corruption(format!("strings of unknown shape {shape}"))),
@@ -108,7 +116,7 @@ impl<'a> Strings<'a> {
             Stored::Fixed { length: 0, .. } => Encoding::Constant,
             Stored::Fixed { .. } => Encoding::Fixed,
             Stored::Plain { .. } => Encoding::Plain,
-            Stored::Symbols { .. } => Encoding::Symbols,
+            Stored::Symbols(_) => Encoding::Symbols,
             Stored::Numerals(_) => Encoding::Numerals,
         }
     }
@@ -132,7 +140,7 @@ impl<'a> Strings<'a> {
             Stored::Fixed { .. } | Stored::Plain { .. } => {
                 out.extend_from_slice(self.plain(index)?.unwrap_or_default());
             }
-            Stored::Symbols { table, ends, data } => table.expand(between(ends, data, index)?, out)?,
+            Stored::Symbols(of) => of.table.expand(between(&of.ends, of.data, index)?, out)?,
             Stored::Numerals(numerals) => numerals.get(index, out)?,
         }
         Ok(())
@@ -144,7 +152,7 @@ impl<'a> Strings<'a> {
         match &self.stored {
             Stored::Fixed { length, data } => cut(data, index * length, (index + 1) * length).map(Some),
             Stored::Plain { ends, data } => between(ends, data, index).map(Some),
-            Stored::Symbols { .. } | Stored::Numerals(_) => Ok(None),
+            Stored::Symbols(_) | Stored::Numerals(_) => Ok(None),
         }
     }
 
@@ -154,7 +162,7 @@ impl<'a> Strings<'a> {
             Stored::Fixed { length, data } => Ok(Some(Heads(Source::Fixed { data, length: *length }))),
             Stored::Numerals(numerals) => numerals.heads().map(Some),
             Stored::Plain { ends, data } => Ok(Some(Heads(Source::Plain { ends, data }))),
-            Stored::Symbols { .. } => Ok(None),
+            Stored::Symbols(_) => Ok(None),
         }
     }
 
@@ -182,7 +190,7 @@ impl<'a> Strings<'a> {
                 self.copied(data, &bounds)
             }
             Stored::Plain { ends, data } => self.copied(data, &bounds_of(ends, &rows)?),
-            Stored::Symbols { table, ends, data } => self.expanded(table, data, &bounds_of(ends, &rows)?),
+            Stored::Symbols(of) => self.expanded(&of.table, of.data, &bounds_of(&of.ends, &rows)?),
             Stored::Numerals(numerals) => self.written(numerals, &rows),
         }
     }

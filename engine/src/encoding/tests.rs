@@ -433,3 +433,9 @@ fn what_all_steps_have_in_common_takes_no_space() {
         assert_eq!(vector.value(row).unwrap(), Value::Int(*minute));
     }
 }
+
+/// A point read opens a vector for each column and moves it about.
+#[test]
+fn an_open_vector_is_small() {
+    assert!(size_of::<Vector<'_>>() <= 168, "{}", size_of::<Vector<'_>>());
+}

@@ -8,7 +8,7 @@ no value stored, so a row number becomes the number of values before it ([`nulls
 use super::bits::Packed;
 use super::floats::{Bits, Decimals, Float};
 use super::heads::Heads;
-use super::integers::{Integers, Shape};
+use super::integers::{Course, Integers, Shape};
 use super::nulls::{Nulls, spread};
 use super::strings::Strings;
 use super::wide::Wide;
@@ -23,7 +23,8 @@ use arrow::buffer::NullBuffer;
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// One column's values of one slice, opened over their bytes.
+/// One column's values of one slice, opened over their bytes. A point read opens one for each column and hands it on, and pays for its
+/// size: what is large and rarer than the rest is boxed.
 #[derive(Debug, Clone)]
 pub struct Vector<'a> {
     ty: ColumnType,
@@ -37,13 +38,13 @@ pub struct Vector<'a> {
 enum Body<'a> {
     Nothing,
     Integers(Integers<'a>),
-    IntegerDictionary(Codes<'a>, Integers<'a>),
-    Decimals(Decimals<'a>),
+    IntegerDictionary(Box<(Codes<'a>, Integers<'a>)>),
+    Decimals(Box<Decimals<'a>>),
     Bits(Bits<'a>),
-    BitsDictionary(Codes<'a>, Bits<'a>),
-    Wide(Wide<'a>),
+    BitsDictionary(Box<(Codes<'a>, Bits<'a>)>),
+    Wide(Box<Wide<'a>>),
     Strings(Strings<'a>),
-    StringsDictionary(Codes<'a>, Strings<'a>),
+    StringsDictionary(Box<(Codes<'a>, Strings<'a>)>),
 }
 
 /// For each value, which of a dictionary's entries it is.
@@ -223,7 +224,10 @@ impl<'a> Vector<'a> {
         match &self.body {
             _ if self.nulls.is_some() => None,
             Body::Strings(strings) => Some(StringsAt { codes: None, strings }),
-            Body::StringsDictionary(codes, strings) => Some(StringsAt { codes: Some(codes), strings }),
+            Body::StringsDictionary(parts) => {
+                let (codes, strings) = &**parts;
+                Some(StringsAt { codes: Some(codes), strings })
+            }
             _ => None,
         }
     }
@@ -316,7 +320,10 @@ impl<'a> Vector<'a> {
     fn integer(&self, index: usize) -> Result<i64> {
         match &self.body {
             Body::Integers(integers) => Ok(integers.get(index)),
-            Body::IntegerDictionary(codes, entries) => Ok(entries.get(codes.get(index)?)),
+            Body::IntegerDictionary(parts) => {
+                let (codes, entries) = &**parts;
+                Ok(entries.get(codes.get(index)?))
+            }
             _ => Err(self.misplaced()),
         }
     }
@@ -325,7 +332,10 @@ impl<'a> Vector<'a> {
         match &self.body {
             Body::Decimals(decimals) => Ok(decimals.get(index)),
             Body::Bits(bits) => Ok(bits.get(index)),
-            Body::BitsDictionary(codes, entries) => Ok(entries.get(codes.get(index)?)),
+            Body::BitsDictionary(parts) => {
+                let (codes, entries) = &**parts;
+                Ok(entries.get(codes.get(index)?))
+            }
             _ => Err(self.misplaced()),
         }
     }
@@ -340,7 +350,10 @@ impl<'a> Vector<'a> {
     fn append_string(&self, index: usize, out: &mut Vec<u8>) -> Result<()> {
         match &self.body {
             Body::Strings(strings) => strings.append(index, out),
-            Body::StringsDictionary(codes, entries) => entries.append(codes.get(index)?, out),
+            Body::StringsDictionary(parts) => {
+                let (codes, entries) = &**parts;
+                entries.append(codes.get(index)?, out)
+            }
             _ => Err(self.misplaced()),
         }
     }
@@ -403,9 +416,12 @@ impl<'a> Vector<'a> {
                 integers.decode(start, out);
                 Ok(())
             }),
-            Body::IntegerDictionary(codes, entries) => self.append_integers(dense, nulls, sink, |start, out| {
-                codes.look_up(start, &table(codes.entries, |out| entries.decode(0, out)), out)
-            }),
+            Body::IntegerDictionary(parts) => {
+                let (codes, entries) = &**parts;
+                self.append_integers(dense, nulls, sink, |start, out| {
+                    codes.look_up(start, &table(codes.entries, |out| entries.decode(0, out)), out)
+                })
+            }
             Body::Wide(wide) => {
                 let mut values: Vec<i128> = dense.map(|index| wide.get(index)).collect();
                 let count = values.len();
@@ -423,7 +439,8 @@ impl<'a> Vector<'a> {
                 }
                 None => sink.extend_spans(strings.stretch(dense)?.spans(), nulls),
             },
-            Body::StringsDictionary(codes, entries) => {
+            Body::StringsDictionary(parts) => {
+                let (codes, entries) = &**parts;
                 let mut picks = [0u64; SLICE_ROWS_MAX];
                 let picks = picks.get_mut(..dense.len()).unwrap_or_default();
                 codes.decode(dense.start, picks)?;
@@ -461,7 +478,8 @@ impl<'a> Vector<'a> {
                 bits.decode(start, out);
                 Ok(())
             }
-            Body::BitsDictionary(codes, entries) => {
+            Body::BitsDictionary(parts) => {
+                let (codes, entries) = &**parts;
                 codes.look_up(start, &table(codes.entries, |out| entries.decode(0, out)), out)
             }
             _ => Err(self.misplaced()),
@@ -474,7 +492,13 @@ impl<'a> Vector<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct IntsAt<'v, 'a>(&'v Integers<'a>);
 
-impl IntsAt<'_, '_> {
+impl<'a> IntsAt<'_, 'a> {
+    /// The line that they follow, where there is one.
+    #[inline]
+    pub fn course(&self) -> Option<Course> {
+        self.0.course()
+    }
+
     /// The integer at `row`, which must be one of the vector's.
     #[inline]
     pub fn get(&self, row: usize) -> i64 {
@@ -559,15 +583,22 @@ fn open_body<'a>(input: &mut Input<'a>, tag: u16, values: usize, ty: ColumnType)
             let codes = Codes::open(input, values)?;
             match class {
                 Class::Integer | Class::Decimal => {
-                    Body::IntegerDictionary(codes, Integers::open(input, codes.entries)?)
+                    let entries = Integers::open(input, codes.entries)?;
+                    Body::IntegerDictionary(Box::new((codes, entries)))
                 }
-                Class::Float32 | Class::Float64 => Body::BitsDictionary(codes, Bits::open(input, codes.entries)?),
-                Class::Strings => Body::StringsDictionary(codes, Strings::open(input, codes.entries)?),
+                Class::Float32 | Class::Float64 => {
+                    let entries = Bits::open(input, codes.entries)?;
+                    Body::BitsDictionary(Box::new((codes, entries)))
+                }
+                Class::Strings => {
+                    let entries = Strings::open(input, codes.entries)?;
+                    Body::StringsDictionary(Box::new((codes, entries)))
+                }
             }
         }
-        (DECIMAL, Class::Float32) => Body::Decimals(Decimals::open(input, values, 4)?),
-        (DECIMAL, Class::Float64) => Body::Decimals(Decimals::open(input, values, 8)?),
-        (WIDE, Class::Decimal) => Body::Wide(Wide::open(input, values)?),
+        (DECIMAL, Class::Float32) => Body::Decimals(Box::new(Decimals::open(input, values, 4)?)),
+        (DECIMAL, Class::Float64) => Body::Decimals(Box::new(Decimals::open(input, values, 8)?)),
+        (WIDE, Class::Decimal) => Body::Wide(Box::new(Wide::open(input, values)?)),
         _ => return Err(Error::corruption(format!("a vector of type {ty:?} has an unknown body {tag}"))),
     })
 }

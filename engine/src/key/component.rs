@@ -64,11 +64,16 @@ pub(super) fn escaped_len(value: &[u8]) -> usize {
 
 /// Appends a Text or Bytes value.
 pub(super) fn push_escaped(value: &[u8], out: &mut Vec<u8>) {
-    let mut parts = value.split(|byte| *byte == 0);
-    out.extend_from_slice(parts.next().unwrap_or_default());
-    for part in parts {
-        out.extend_from_slice(&[0, ESCAPE]);
-        out.extend_from_slice(part);
+    out.reserve(value.len() + TERMINATOR.len());
+    if value.contains(&0) {
+        let mut parts = value.split(|byte| *byte == 0);
+        out.extend_from_slice(parts.next().unwrap_or_default());
+        for part in parts {
+            out.extend_from_slice(&[0, ESCAPE]);
+            out.extend_from_slice(part);
+        }
+    } else {
+        out.extend_from_slice(value);
     }
     out.extend_from_slice(&TERMINATOR);
 }

@@ -138,7 +138,7 @@ impl KeySchema {
     /// `NullViolation`; `InvalidArgument` for another number of values or one that its column cannot hold;
     /// `LimitExceeded` for more than `KEY_BYTES_MAX` bytes.
     pub fn encode(&self, values: &[Value]) -> Result<Key> {
-        let mut key = Vec::with_capacity(self.fixed_width.unwrap_or(values.len() * 16));
+        let mut key = Vec::with_capacity(self.fixed_width.unwrap_or(values.len() * 24));
         self.encode_to(&mut key, values.iter())?;
         Ok(key.into())
     }

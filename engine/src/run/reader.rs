@@ -762,9 +762,11 @@ impl Loaded {
         if self.footer.min_seq == self.footer.max_seq {
             return Ok(self.footer.min_seq);
         }
-        match self.value(spot, row, self.seq_column(), pin)? {
-            Value::Int(seq) => Ok(seq_from_int(seq)),
-            _ => Err(Error::corruption("a row has no sequence number").at(self.path(), None)),
+        let column = self.seq_column();
+        let Some(vector) = self.vector(spot, column, pin)? else { return Ok(self.footer.default_seq) };
+        match self.in_frame(vector.int(wide(row)), spot, column)? {
+            Some(seq) => Ok(seq_from_int(seq)),
+            None => Err(Error::corruption("a row has no sequence number").at(self.path(), None)),
         }
     }
 

@@ -2,8 +2,8 @@
 A key's place within a slice, found on the encoded vectors.
 
 Rows of a slice are sorted by the key's columns, so each column narrows the range of rows that the ones before it left.
-A column of integers is searched by value: its own line predicts the row, a few interpolation steps bound it, and a bisection
-ends the search. Byte strings are searched in the same way by what they begin with as a number, and compared where they
+A column of integers is searched by value: where they follow a line that line predicts the row, else the least and the greatest do; a few
+steps of interpolation bound it, and a bisection ends the search. Byte strings are searched in the same way by what they begin with as a number, and compared where they
 lie. A key's components of these two kinds are taken from its bytes as they are; with others among them the key is decoded, and
 values are compared. A bound of a range may be a prefix or a successor of a key and need not decode; then keys of rows are
 built and compared as bytes.
@@ -14,7 +14,7 @@ use super::predicate::compare_in_key;
 use super::reader::Loaded;
 use super::{RunSchema, small, wide};
 use crate::cache::Pin;
-use crate::encoding::{StringsAt, Vector};
+use crate::encoding::{Course, StringsAt, Vector};
 use crate::error::{Error, Result};
 use crate::key::take_bytes;
 use crate::types::{ColumnType, Value};
@@ -199,8 +199,8 @@ fn has_null() -> Error {
 #[inline]
 fn narrow_ints(vector: &Vector<'_>, rows: Range<usize>, target: i64, last: bool) -> Result<Range<usize>> {
     match vector.ints_at() {
-        Some(ints) => narrow_ints_by(|row| Ok(ints.get(row)), rows, target, last),
-        None => narrow_ints_by(|row| vector.int(row)?.ok_or_else(has_null), rows, target, last),
+        Some(ints) => narrow_ints_by(|row| Ok(ints.get(row)), rows, target, last, ints.course()),
+        None => narrow_ints_by(|row| vector.int(row)?.ok_or_else(has_null), rows, target, last, None),
     }
 }
 
@@ -210,8 +210,9 @@ fn narrow_ints_by(
     rows: Range<usize>,
     target: i64,
     last: bool,
+    course: Option<Course>,
 ) -> Result<Range<usize>> {
-    let start = first_not_less(&at, rows.clone(), target)?;
+    let start = first_not_less(&at, rows.clone(), target, course)?;
     if start == rows.end || at(start)? != target {
         return Ok(start..start);
     }
@@ -219,7 +220,7 @@ fn narrow_ints_by(
         return Ok(start..start + 1);
     }
     let end = match target.checked_add(1) {
-        Some(next) => first_not_less(&at, start..rows.end, next)?,
+        Some(next) => first_not_less(&at, start..rows.end, next, None)?,
         None => rows.end,
     };
     Ok(start..end)
@@ -257,7 +258,7 @@ fn seek(
     if let Some(heads) = strings.heads()? {
         let wanted = heads.dividing(target);
         let at = |row| heads.at(row);
-        start = first_not_less(at, rows.clone(), wanted)?;
+        start = first_not_less(at, rows.clone(), wanted, heads.course())?;
         if start == rows.end || at(start)? != wanted {
             return Ok((start, false));
         }
@@ -272,7 +273,68 @@ fn seek(
 }
 
 /// The first of `rows` whose value is not less than `target`; their end if all are less.
-fn first_not_less(at: impl Fn(usize) -> Result<i64>, rows: Range<usize>, target: i64) -> Result<usize> {
+#[inline]
+fn first_not_less(
+    at: impl Fn(usize) -> Result<i64>,
+    rows: Range<usize>,
+    target: i64,
+    course: Option<Course>,
+) -> Result<usize> {
+    match course {
+        Some(course) => first_along(at, rows, target, course),
+        None => first_between(at, rows, target),
+    }
+}
+
+/// The same, where the line that values follow says where to look, and how far on from there.
+fn first_along(at: impl Fn(usize) -> Result<i64>, rows: Range<usize>, target: i64, course: Course) -> Result<usize> {
+    // What is before low is less than the target, and from high on nothing is.
+    let (mut low, mut high) = (rows.start, rows.end);
+    let mut guess = course.row_of(target);
+    for _ in 0..INTERPOLATIONS_MAX {
+        if low == high {
+            return Ok(low);
+        }
+        let row = guess.clamp(low, high - 1);
+        let value = at(row)?;
+        // On a straight line the next row ends the search.
+        if value < target {
+            low = row + 1;
+            if low == high {
+                return Ok(low);
+            }
+            let next = at(low)?;
+            if next >= target {
+                return Ok(low);
+            }
+            low += 1;
+            guess = row + 1 + course.rows(next, target);
+        } else {
+            high = row;
+            if row == low {
+                return Ok(row);
+            }
+            let before = at(row - 1)?;
+            if before < target {
+                return Ok(row);
+            }
+            high -= 1;
+            guess = high.saturating_sub(course.rows(target, before));
+        }
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if at(middle)? < target {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+/// The same by the least and the greatest of them.
+fn first_between(at: impl Fn(usize) -> Result<i64>, rows: Range<usize>, target: i64) -> Result<usize> {
     if rows.is_empty() {
         return Ok(rows.start);
     }
@@ -362,7 +424,7 @@ fn partition(
 mod tests {
     use super::*;
     use crate::encoding::encode;
-    use arrow::array::{ArrayRef, BinaryArray};
+    use arrow::array::{ArrayRef, BinaryArray, Int64Array};
     use std::sync::Arc;
 
     /// Sorted strings, some equal, of all the shapes that byte strings are stored in.
@@ -429,6 +491,13 @@ mod tests {
     #[test]
     fn the_first_value_not_less_is_found_in_data_of_all_shapes() {
         let even: Vec<i64> = (0..1000).map(|i| i * 10).collect();
+        let line = |start: i64, step: i64| {
+            let mut bytes = Vec::new();
+            let array: ArrayRef = Arc::new(Int64Array::from_iter_values((0..1000).map(|i| start + i * step + i % 2)));
+            encode(&array, 0..1000, ColumnType::Int64, &mut bytes).unwrap();
+            Vector::open(&bytes, ColumnType::Int64).unwrap().ints_at().unwrap().course().unwrap()
+        };
+        let courses = [line(0, 10), line(-100_000, 3), line(1 << 61, 1 << 40), line(i64::MIN, 7_000)];
         let steps: Vec<i64> = (0..1000).map(|i| i / 300).collect();
         let bent: Vec<i64> = (0..1000).map(|i: i64| i.pow(5)).collect();
         let wide = vec![i64::MIN, i64::MIN + 1, -5, 0, 3, i64::MAX - 1, i64::MAX];
@@ -437,8 +506,14 @@ mod tests {
             targets.extend(values.iter().flat_map(|v| [v.saturating_sub(1), v.saturating_add(1)]));
             targets.extend([i64::MIN, 0, i64::MAX]);
             for target in targets {
-                let found = first_not_less(|row| Ok(values[row]), 0..values.len(), target).unwrap();
-                assert_eq!(found, values.partition_point(|value| *value < target), "{target}");
+                let expected = values.partition_point(|value| *value < target);
+                let found = first_not_less(|row| Ok(values[row]), 0..values.len(), target, None).unwrap();
+                assert_eq!(found, expected, "{target}");
+                // However wrong the line is, it ends where it must.
+                for course in &courses {
+                    let found = first_not_less(|row| Ok(values[row]), 0..values.len(), target, Some(*course)).unwrap();
+                    assert_eq!(found, expected, "{target} along {course:?}");
+                }
             }
         }
     }
