@@ -6,7 +6,7 @@ on the machine meets all of them. Each measurement is a child process in a fresh
 use crate::process::forget_pages;
 use crate::systems::{Durability, Result, Setup, System};
 use crate::workloads::{Report, Task, Work};
-use crate::{CommitsArgs, Common, IngestArgs, ReopenArgs};
+use crate::{CommitsArgs, Common, IngestArgs, ReadsArgs, ReopenArgs};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -37,6 +37,7 @@ pub(crate) struct Job {
 #[derive(Debug, Clone)]
 enum Kind {
     Work(Durability, Work),
+    Reads { rows: u64, seconds: f64, cache_bytes: usize },
     Reopen { log_bytes: u64, batch: u64 },
 }
 
@@ -81,6 +82,15 @@ const INGEST: &[Figure] = &[
     figure("scan_rows_per_s", "rows/s read back in order"),
 ];
 
+const READS: &[Figure] = &[
+    figure("get_per_s", "gets/s"),
+    figure("multi_get_per_s", "rows/s by 100 keys at once"),
+    figure("scan_per_s", "rows/s in ranges of 100"),
+    figure("disk_mib", "on disk, MiB"),
+    figure("load_rows_per_s", "rows/s loaded by 10,000"),
+    figure("peak_memory_mib", "peak memory, MiB"),
+];
+
 const REOPEN: &[Figure] = &[
     figure("log_mib", "log, MiB"),
     figure("rows", "rows in it"),
@@ -119,6 +129,16 @@ pub(crate) fn ingests(args: &IngestArgs) -> Vec<Job> {
         ),
     };
     args.batch.iter().map(job).collect()
+}
+
+/// Reads from memory.
+pub(crate) fn reads(args: &ReadsArgs) -> Vec<Job> {
+    vec![Job {
+        title: format!("reads of {} rows from memory, one thread", args.read_rows),
+        figures: READS,
+        repeats: None,
+        kind: Kind::Reads { rows: args.read_rows, seconds: args.read_seconds, cache_bytes: args.read_cache_mib * MIB },
+    }]
 }
 
 /// Reopening.
@@ -189,6 +209,10 @@ fn measure_one(common: &Common, job: &Job, system: System) -> Result<Report> {
         Kind::Work(durability, work) => {
             let setup = setup(*durability, common.memtable_mib * MIB);
             finish(spawn(&Task { system, setup, work: work.clone() })?)
+        }
+        Kind::Reads { rows, seconds, cache_bytes } => {
+            let setup = Setup { cache_bytes: *cache_bytes, ..setup(Durability::Periodic, common.memtable_mib * MIB) };
+            finish(spawn(&Task { system, setup, work: Work::Reads { rows: *rows, seconds: *seconds } })?)
         }
         Kind::Reopen { log_bytes, batch } => {
             let memtable_bytes = usize::try_from(log_bytes * LOG_TO_MEMTABLE)?;

@@ -1,5 +1,5 @@
 /*!
-The same workloads on OmenDB's engine, RocksDB, fjall and redb: in one run, taking turns, each measurement in a process and a
+The same workloads on OmenDB's engine, RocksDB, fjall, redb, LMDB and SQLite: in one run, taking turns, each measurement in a process and a
 directory of its own, with durability and memory matched and every result checked.
 
 ```text
@@ -29,7 +29,7 @@ use std::path::PathBuf;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The same workloads on OmenDB's engine, RocksDB, fjall and redb.
+/// The same workloads on OmenDB's engine, RocksDB, fjall, redb, LMDB and SQLite.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -53,6 +53,13 @@ enum Command {
         #[command(flatten)]
         ingest: IngestArgs,
     },
+    /// Rows read from memory: by key, by a hundred keys, in ranges of a hundred.
+    Reads {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        reads: ReadsArgs,
+    },
     /// Opening after a kill with a long log.
     Reopen {
         #[command(flatten)]
@@ -68,6 +75,8 @@ enum Command {
         commits: CommitsArgs,
         #[command(flatten)]
         ingest: IngestArgs,
+        #[command(flatten)]
+        reads: ReadsArgs,
         #[command(flatten)]
         reopen: ReopenArgs,
     },
@@ -86,7 +95,7 @@ pub(crate) struct Common {
     #[arg(long, default_value = "peers-data")]
     dir: PathBuf,
     /// Which systems; ratios are to the first.
-    #[arg(long, value_delimiter = ',', default_value = "omendb,rocksdb,fjall,redb")]
+    #[arg(long, value_delimiter = ',', default_value = "omendb,rocksdb,fjall,redb,lmdb,sqlite")]
     systems: Vec<System>,
     /// How often each measurement is taken.
     #[arg(long, default_value_t = 3)]
@@ -130,6 +139,20 @@ pub(crate) struct IngestArgs {
     ingest_repeats: Option<u32>,
 }
 
+/// What reads have.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReadsArgs {
+    /// Rows.
+    #[arg(long, default_value_t = 5_000_000)]
+    read_rows: u64,
+    /// Seconds of each way to read.
+    #[arg(long, default_value_t = 5.0)]
+    read_seconds: f64,
+    /// MiB of cache: enough for all rows in every system.
+    #[arg(long, default_value_t = 2048)]
+    read_cache_mib: usize,
+}
+
 /// What reopening has.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ReopenArgs {
@@ -147,9 +170,11 @@ fn main() -> Result<()> {
         Command::Commits { common, commits } => (common, campaign::commits(&commits)),
         Command::Ingest { common, ingest } => (common, campaign::ingests(&ingest)),
         Command::Reopen { common, reopen } => (common, campaign::reopens(&reopen)),
-        Command::All { common, commits, ingest, reopen } => {
+        Command::Reads { common, reads } => (common, campaign::reads(&reads)),
+        Command::All { common, commits, ingest, reads, reopen } => {
             let mut jobs = campaign::commits(&commits);
             jobs.extend(campaign::ingests(&ingest));
+            jobs.extend(campaign::reads(&reads));
             jobs.extend(campaign::reopens(&reopen));
             (common, jobs)
         }

@@ -7,10 +7,12 @@ was chosen. Nothing is tuned for these workloads.
 */
 
 mod fjall;
+mod lmdb;
 mod omendb;
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+mod sqlite;
 
 use crate::rows::{KEY_BYTES, Row};
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,10 @@ pub(crate) enum System {
     Fjall,
     /// redb.
     Redb,
+    /// LMDB.
+    Lmdb,
+    /// SQLite.
+    Sqlite,
 }
 
 impl System {
@@ -46,6 +52,8 @@ impl System {
             System::Rocksdb => "RocksDB 11.8",
             System::Fjall => "fjall 3.1",
             System::Redb => "redb 4.6",
+            System::Lmdb => "LMDB 0.9",
+            System::Sqlite => "SQLite 3.54",
         }
     }
 
@@ -56,6 +64,8 @@ impl System {
             System::Rocksdb => "rocksdb",
             System::Fjall => "fjall",
             System::Redb => "redb",
+            System::Lmdb => "lmdb",
+            System::Sqlite => "sqlite",
         }
     }
 }
@@ -94,6 +104,22 @@ impl Setup {
 /// A number that says how a system is at a moment.
 pub(crate) type Gauge = (&'static str, u64);
 
+/// A view for many reads, as their users have it: a snapshot, a transaction, prepared statements.
+pub(crate) trait Reader {
+    /// Hands the value of a key to `each`; false where there is none.
+    fn get(&mut self, key: &[u8; KEY_BYTES], each: &mut dyn FnMut(&[u8])) -> Result<bool>;
+    /// Hands the values of many keys to `each`, with the place of their key among `keys`. One by one where the system has nothing for
+    /// that.
+    fn get_many(&mut self, keys: &[[u8; KEY_BYTES]], each: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
+        for (place, key) in keys.iter().enumerate() {
+            self.get(key, &mut |value| each(place, value))?;
+        }
+        Ok(())
+    }
+    /// Hands so many rows from a key on to `each`, in order.
+    fn scan(&mut self, from: &[u8; KEY_BYTES], rows: usize, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()>;
+}
+
 /// An open database of keys and values.
 pub(crate) trait Store: Sync {
     /// Writes rows in one transaction of their own.
@@ -105,10 +131,14 @@ pub(crate) trait Store: Sync {
     fn wants_hardening(&self) -> bool;
     /// The value of a key.
     fn get(&self, key: &[u8; KEY_BYTES]) -> Result<Option<Vec<u8>>>;
+    /// Hands a view for many reads to `with`.
+    fn read(&self, with: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()>;
     /// Rows, counted by reading all of them where the system lets one.
     fn count(&self) -> Result<u64>;
     /// Writes what is in memory to where it stays, and has begun what is to be merged.
     fn flush(&self) -> Result<()>;
+    /// Merges everything into as few levels as there can be, and waits for that.
+    fn compact(&self) -> Result<()>;
     /// Whether background work is known to go on. A system that cannot say answers no; whoever asks also looks at the bytes
     /// that are written.
     fn is_busy(&self) -> Result<bool>;
@@ -131,6 +161,8 @@ pub(crate) fn open(system: System, setup: &Setup) -> Result<Box<dyn Store>> {
         System::Rocksdb => return Err("this was built without RocksDB".into()),
         System::Fjall => Box::new(fjall::Fjall::open(setup)?),
         System::Redb => Box::new(redb::Redb::open(setup)?),
+        System::Lmdb => Box::new(lmdb::Lmdb::open(setup)?),
+        System::Sqlite => Box::new(sqlite::Sqlite::open(setup)?),
     })
 }
 

@@ -5,6 +5,7 @@ What is done to a system, each in a process of its own: the parent writes a [`Ta
 
 mod commits;
 mod ingest;
+mod reads;
 mod reopen;
 
 use crate::rows::{Row, mix};
@@ -28,6 +29,8 @@ pub(crate) enum Work {
     Commits { writers: u64, seconds: f64, warmup_seconds: f64 },
     /// Rows with random keys, one writer.
     Ingest { rows: u64, batch: u64, seconds_max: f64 },
+    /// Rows are loaded, merged, and read from memory in three ways, each for so many seconds.
+    Reads { rows: u64, seconds: f64 },
     /// Rows until the log has so many bytes, all durable; then waits to be killed.
     Fill { log_bytes: u64, batch: u64 },
     /// Opens what was filled.
@@ -119,6 +122,7 @@ pub(crate) fn run(task: &Task) -> Result<()> {
         Work::Ingest { rows, batch, seconds_max } => {
             ingest::ingest(store, &task.setup, rows, batch, Duration::try_from_secs_f64(seconds_max)?)?
         }
+        Work::Reads { rows, seconds } => reads::reads(store, &task.setup, rows, Duration::try_from_secs_f64(seconds)?)?,
         Work::Fill { log_bytes, batch } => return reopen::fill(store, log_bytes, batch),
         Work::Reopen { .. } => return Ok(()),
     };

@@ -190,24 +190,40 @@ impl<'a> Numerals<'a> {
             return Err(Error::corruption(format!("numerals of {length} positions")));
         }
         let (positions, _) = input.take(2 * length)?.as_chunks::<2>();
-        let mut directory = None;
+        let mut numerals = Numerals { positions, count, directory: None, body: &[] };
         if with_directory {
-            let mut entries = input.clone();
-            for _ in 0..entries.byte()? {
-                if entries.byte()? >> 6 == NUMBER {
-                    entries.varint()?;
-                }
-            }
-            directory = Some(input.take(input.left() - entries.left())?.get(1..).unwrap_or_default());
+            let entries = input.clone();
+            let bytes = numerals.take_directory(input)?;
+            let read = entries.left() - input.left();
+            numerals.directory = Some(entries.clone().take(read)?.get(1..).unwrap_or_default());
+            numerals.body = input.take(bytes)?;
+        } else {
+            let mut groups = Groups { body: input.clone(), ..numerals.groups() };
+            while groups.next()?.is_some() {}
+            numerals.body = input.take(input.left() - groups.body.left())?;
         }
-        let mut numerals = Numerals { positions, count, directory, body: &[] };
-        let mut groups = Groups { body: input.clone(), ..numerals.groups() };
-        while groups.next()?.is_some() {}
-        if groups.directory.is_some_and(|rest| rest.left() > 0) {
-            return Err(Error::corruption("numerals have more groups than positions"));
-        }
-        numerals.body = input.take(input.left() - groups.body.left())?;
         Ok(numerals)
+    }
+
+    /// Takes the directory off the input, and gives the bytes of all bodies.
+    #[inline]
+    fn take_directory(&self, input: &mut Input<'a>) -> Result<usize> {
+        let (mut positions, mut bytes) = (0, 0usize);
+        for _ in 0..input.byte()? {
+            let what = input.byte()?;
+            let len = usize::from(what & 0x3f) + 1;
+            positions += len;
+            bytes += match what >> 6 {
+                NUMBER => input.count(input.left(), "bytes of numbers")?,
+                RAW => len * self.count,
+                CONSTANT => 0,
+                kind => return Err(Error::corruption(format!("a group of numerals of unknown kind {kind}"))),
+            };
+        }
+        if positions != self.positions.len() {
+            return Err(Error::corruption("the groups of numerals have other positions than they should"));
+        }
+        Ok(bytes)
     }
 
     fn groups(&self) -> Groups<'a> {

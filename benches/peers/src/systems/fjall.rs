@@ -6,7 +6,7 @@ its journal's lock, so that commits of several threads do not share a sync. *Per
 thread that calls `persist`.
 */
 
-use super::{Durability, Gauge, Result, Setup, Store, bytes_of};
+use super::{Durability, Gauge, Reader, Result, Setup, Store, bytes_of};
 use crate::rows::{KEY_BYTES, Row};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::PathBuf;
@@ -62,12 +62,20 @@ impl Store for Fjall {
         Ok(self.rows.get(key)?.map(|value| value.to_vec()))
     }
 
+    fn read(&self, with: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
+        with(&mut Reading { rows: &self.rows })
+    }
+
     fn count(&self) -> Result<u64> {
         Ok(self.rows.len()? as u64)
     }
 
     fn flush(&self) -> Result<()> {
         Ok(self.rows.rotate_memtable_and_wait()?)
+    }
+
+    fn compact(&self) -> Result<()> {
+        Ok(self.rows.major_compact()?)
     }
 
     fn is_busy(&self) -> Result<bool> {
@@ -91,5 +99,26 @@ impl Store for Fjall {
 
     fn note(&self) -> Result<String> {
         Ok("LZ4 below the second level, levelled; a sync for each commit, under the journal's lock".to_owned())
+    }
+}
+
+/// What is newest, each time: a view of its own would only take longer.
+struct Reading<'k> {
+    rows: &'k Keyspace,
+}
+
+impl Reader for Reading<'_> {
+    fn get(&mut self, key: &[u8; KEY_BYTES], each: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = self.rows.get(key)?;
+        value.iter().for_each(|value| each(value));
+        Ok(value.is_some())
+    }
+
+    fn scan(&mut self, from: &[u8; KEY_BYTES], rows: usize, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
+        for row in self.rows.range(from.as_slice()..).take(rows) {
+            let (key, value) = row.into_inner()?;
+            each(&key, &value);
+        }
+        Ok(())
     }
 }

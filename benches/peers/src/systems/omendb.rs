@@ -3,13 +3,14 @@ OmenDB's engine: a table of two columns of bytes, the first one its key. Single 
 batches, which are made within the time of a commit, since a caller would have to.
 */
 
-use super::{Durability, Gauge, MEMTABLES, PERIOD, Result, Setup, Store};
+use super::{Durability, Gauge, MEMTABLES, PERIOD, Reader, Result, Setup, Store};
 use crate::rows::{KEY_BYTES, Row};
-use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use omendb_engine::db::{Db, Expectation, Options, ScanRequest, SyncMode, WriteKind};
-use omendb_engine::key::KeySchema;
+use omendb_engine::db::{Db, Expectation, Options, ScanRequest, Snapshot, SyncMode, WriteKind};
+use omendb_engine::key::{Key, KeyRange, KeySchema};
 use omendb_engine::types::{Attributes, ColumnId, ColumnType, NewColumn, NewTable, TableDef, Value};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The table's name.
@@ -35,7 +36,10 @@ impl Omen {
             cache_bytes: setup.cache_bytes,
             memtable_bytes: setup.memtable_bytes,
             // A quarter of it is for memtables.
-            memory_bytes: usual.memory_bytes.max(setup.memtable_bytes.saturating_mul(MEMTABLES)),
+            memory_bytes: usual
+                .memory_bytes
+                .max(setup.memtable_bytes.saturating_mul(MEMTABLES))
+                .max(setup.cache_bytes.saturating_mul(2)),
             ..usual
         })?;
         let table = table(&db)?;
@@ -108,6 +112,11 @@ impl Store for Omen {
         }
     }
 
+    fn read(&self, with: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
+        let snapshot = self.db.snapshot()?;
+        with(&mut Reading { omen: self, snapshot, row: omendb_engine::db::Row::default() })
+    }
+
     fn count(&self) -> Result<u64> {
         let request = ScanRequest { projection: self.columns.clone(), ..ScanRequest::default() };
         let mut rows = 0;
@@ -119,6 +128,10 @@ impl Store for Omen {
 
     fn flush(&self) -> Result<()> {
         Ok(self.db.flush()?)
+    }
+
+    fn compact(&self) -> Result<()> {
+        Ok(self.db.compact(None)?)
     }
 
     fn is_busy(&self) -> Result<bool> {
@@ -146,5 +159,64 @@ impl Store for Omen {
 
     fn note(&self) -> Result<String> {
         Ok(format!("files through {}; commits that wait share a sync", self.db.stats()?.io))
+    }
+}
+
+/// At one snapshot.
+struct Reading<'o> {
+    omen: &'o Omen,
+    snapshot: Snapshot,
+    row: omendb_engine::db::Row,
+}
+
+impl Reading<'_> {
+    fn key(&self, key: &[u8; KEY_BYTES]) -> Result<Key> {
+        Ok(self.omen.keys.encode(&[Value::Bytes(key.to_vec())])?)
+    }
+}
+
+/// A column of a batch.
+fn bytes_of(batch: &RecordBatch, column: usize) -> Result<&BinaryArray> {
+    let array = batch.columns().get(column).and_then(|array| array.as_binary_opt::<i32>());
+    Ok(array.ok_or("a column of another type")?)
+}
+
+impl Reader for Reading<'_> {
+    fn get(&mut self, key: &[u8; KEY_BYTES], each: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let (key, wanted) = (self.key(key)?, self.omen.columns.get(1..).unwrap_or_default());
+        if !self.snapshot.get(&self.omen.table, &key, wanted, &mut self.row)? {
+            return Ok(false);
+        }
+        match self.row.values.first() {
+            Some(Value::Bytes(value)) => each(value),
+            other => return Err(format!("a value of another type: {other:?}").into()),
+        }
+        Ok(true)
+    }
+
+    fn get_many(&mut self, keys: &[[u8; KEY_BYTES]], each: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
+        let keys: Vec<Key> = keys.iter().map(|key| self.key(key)).collect::<Result<_>>()?;
+        let wanted = self.omen.columns.get(1..).unwrap_or_default();
+        let (batch, places) = self.snapshot.multi_get(&self.omen.table, &keys, wanted)?;
+        let values = bytes_of(&batch, 0)?;
+        for (place, value) in places.iter().zip(values.iter()) {
+            each(usize::try_from(*place)?, value.ok_or("a value is NULL")?);
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, from: &[u8; KEY_BYTES], rows: usize, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
+        let request = ScanRequest {
+            ranges: vec![KeyRange { start: Bound::Included(self.key(from)?), end: Bound::Unbounded }],
+            projection: self.omen.columns.clone(),
+            limit: Some(rows),
+            ..ScanRequest::default()
+        };
+        for batch in self.snapshot.scan(&self.omen.table, request)? {
+            let batch = batch?;
+            let (keys, values) = (bytes_of(&batch, 0)?, bytes_of(&batch, 1)?);
+            (0..batch.num_rows()).for_each(|row| each(keys.value(row), values.value(row)));
+        }
+        Ok(())
     }
 }

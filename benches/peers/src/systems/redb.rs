@@ -5,9 +5,9 @@ redb: a copy-on-write B-tree in one file. It has no log and no memtables: its on
 writers take turns, and a durable commit is a sync of its own.
 */
 
-use super::{Durability, Gauge, MEMTABLES, PERIOD, Result, Setup, Store};
+use super::{Durability, Gauge, MEMTABLES, PERIOD, Reader, Result, Setup, Store};
 use crate::rows::{KEY_BYTES, Row, VALUE_BYTES};
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{Builder, Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -80,6 +80,10 @@ impl Store for Redb {
         Ok(table.get(key)?.map(|value| value.value().to_vec()))
     }
 
+    fn read(&self, with: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
+        with(&mut Reading { table: self.db.begin_read()?.open_table(ROWS)? })
+    }
+
     fn count(&self) -> Result<u64> {
         let table = self.db.begin_read()?.open_table(ROWS)?;
         let mut rows = 0;
@@ -97,6 +101,10 @@ impl Store for Redb {
         self.harden()
     }
 
+    fn compact(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn is_busy(&self) -> Result<bool> {
         Ok(false)
     }
@@ -111,5 +119,26 @@ impl Store for Redb {
 
     fn note(&self) -> Result<String> {
         Ok("a B-tree without log, compression or background work; its writers take turns".to_owned())
+    }
+}
+
+/// In one transaction.
+struct Reading {
+    table: ReadOnlyTable<&'static [u8; KEY_BYTES], &'static [u8; VALUE_BYTES]>,
+}
+
+impl Reader for Reading {
+    fn get(&mut self, key: &[u8; KEY_BYTES], each: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = self.table.get(key)?;
+        value.iter().for_each(|value| each(value.value()));
+        Ok(value.is_some())
+    }
+
+    fn scan(&mut self, from: &[u8; KEY_BYTES], rows: usize, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
+        for row in self.table.range::<&[u8; KEY_BYTES]>(from..)?.take(rows) {
+            let (key, value) = row?;
+            each(key.value(), value.value());
+        }
+        Ok(())
     }
 }
