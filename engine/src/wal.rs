@@ -513,6 +513,12 @@ impl Wal {
         Ok(())
     }
 
+    /// Whether there are records that counted as done and are not durable.
+    pub fn owes(&self) -> bool {
+        let state = self.state.lock();
+        self.options.sync != SyncMode::Always && state.durable < state.appended
+    }
+
     /// The position behind the last record that was appended.
     pub fn appended(&self) -> Lsn {
         self.state.lock().appended

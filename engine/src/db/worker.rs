@@ -138,6 +138,9 @@ fn tick(store: &Store) {
                 return;
             }
         }
+        if store.has_to_bury() {
+            store.call_flush();
+        }
         match store.log().and_then(|log| log.tick()) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::DiskFull => {}
@@ -208,10 +211,13 @@ fn oldest_immutable(store: &Store) -> Option<(StorageId, Storage, Arc<Mem>)> {
 /// Flushes all full memtables.
 pub(super) fn flush_immutables(store: &Store) -> Result<()> {
     let _one = store.flushing.lock();
+    store.bury();
     while let Some((id, storage, mem)) = oldest_immutable(store) {
         flush(store, id, &storage, &mem)?;
+        drop((storage, mem));
         store.tell_flushed();
         store.call_compact();
+        store.bury();
         if is_stopping(store) {
             break;
         }
@@ -248,6 +254,7 @@ fn flush(store: &Store, id: StorageId, storage: &Storage, mem: &Arc<Mem>) -> Res
     };
     store.publish_runs(runs.iter(), edit, &[(id, Arc::clone(&storage.shared))])?;
     store.replace_mem(id, mem, &runs, &ranges);
+    store.retire(mem);
     store.counters.bytes_flushed.fetch_add(runs.iter().map(|run| run.bytes()).sum(), Ordering::Relaxed);
     store.counters.flushes.fetch_add(1, Ordering::Relaxed);
     store.log()?.release_before(released).map_err(|error| store.poison(error))

@@ -148,6 +148,11 @@ impl Mem {
         })
     }
 
+    /// Whether nobody else has it: then nobody will, since only trees hand it out.
+    pub(crate) fn is_ours_alone(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1 && Arc::strong_count(&self.table) == 1
+    }
+
     /// Deletes a range. Numbers must not go back from call to call, and nobody may read at this one before it is done.
     pub(crate) fn erase(&self, span: Span, seq: Seq) {
         let mut erased = self.erased.lock();

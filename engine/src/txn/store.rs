@@ -209,6 +209,8 @@ pub(crate) struct Store {
     pub(crate) maintenance: Mutex<()>,
     /// Held by whoever flushes: memtables of a storage go in their order, and the log is released in order.
     pub(crate) flushing: Mutex<()>,
+    /// Memtables that were flushed, and that somebody may still read: see [`Store::bury`].
+    retired: Mutex<Vec<Arc<Mem>>>,
     /// Held by whoever merges, for one step: two merges of one storage never choose the same runs.
     pub(crate) compacting: Mutex<()>,
     /// Merges under way. Changed by the holder of [`Store::compacting`] only; held for moments.
@@ -253,6 +255,7 @@ impl Store {
             manifest: Mutex::new(parts.manifest),
             maintenance: Mutex::new(()),
             flushing: Mutex::new(()),
+            retired: Mutex::default(),
             compacting: Mutex::new(()),
             rounds: Mutex::default(),
             state: Mutex::new(State { view: parts.view, catalogs: VecDeque::new() }),
@@ -332,7 +335,11 @@ impl Store {
             return Ok(());
         }
         self.leases.sweep();
-        let Some(log) = self.log.as_ref().filter(|_| !self.is_poisoned()) else { return Ok(()) };
+        let Some(log) = self.log.as_ref() else { return Ok(()) };
+        if self.is_poisoned() {
+            // Commits that were acknowledged before they were durable are not: nobody else has told their writers.
+            return if log.owes() { self.check_writable() } else { Ok(()) };
+        }
         log.close()?;
         let mut manifest = self.manifest.lock();
         let Some(manifest) = manifest.as_mut() else { return Ok(()) };
@@ -672,6 +679,23 @@ impl Store {
             }
         });
         self.measure();
+    }
+
+    /// Keeps a memtable that no tree has any more until [`Store::bury`] finds nobody who reads it.
+    pub(crate) fn retire(&self, mem: &Arc<Mem>) {
+        self.retired.lock().push(Arc::clone(mem));
+    }
+
+    /// Gives the memory of retired memtables back that nobody reads any more. That takes a tenth of a second for each, and is not for
+    /// whoever happens to be the last to look at one: a commit, mostly.
+    pub(crate) fn bury(&self) {
+        let free: Vec<Arc<Mem>> = self.retired.lock().extract_if(.., |mem| mem.is_ours_alone()).collect();
+        drop(free);
+    }
+
+    /// Whether [`Store::bury`] would give something back.
+    pub(crate) fn has_to_bury(&self) -> bool {
+        self.retired.lock().iter().any(|mem| mem.is_ours_alone())
     }
 
     /// Takes runs out of a tree and puts others in, by age, and of deleted ranges what is left: the order is that which

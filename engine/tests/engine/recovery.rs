@@ -3,7 +3,7 @@ Crashes, failed writes and full disks: what was acknowledged is there, the rest 
 */
 
 use crate::support::*;
-use omendb_engine::db::{Db, Expectation, OnConflict, Options, Row, WriteKind};
+use omendb_engine::db::{Db, Expectation, OnConflict, Options, Row, SyncMode, WriteKind};
 use omendb_engine::io::sim::{Fault, FaultKind, Operation, SimDisk, SimOptions, Simulation, Survivors};
 use omendb_engine::io::{IoRef, thread};
 use omendb_engine::types::{ColumnType, TableDef, Value};
@@ -11,6 +11,7 @@ use omendb_engine::{ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 fn options(io: &IoRef) -> Options {
     Options {
@@ -267,6 +268,33 @@ fn after_a_failed_sync_reads_go_on_and_writes_are_refused() {
     let rows = all(&db, &t);
     assert!(rows == ints(&[(1, 1)]) || rows == ints(&[(1, 1), (2, 2)]), "{rows:?}");
     put(&db, &t, &ints(&[(3, 3)]));
+}
+
+/// Found by simulation 45: a commit that came back before it was durable was gone after a close that had said nothing.
+#[test]
+fn a_close_says_that_acknowledged_commits_never_became_durable() {
+    for (sync, says_so) in
+        [(SyncMode::Always, false), (SyncMode::Interval(Duration::from_secs(60)), true), (SyncMode::None, true)]
+    {
+        let disk = SimDisk::new(3);
+        let io = disk.io();
+        let db = Db::open(Options { sync, background: false, ..options(&io) }).unwrap();
+        let t = create_kv(&db, "t");
+        db.flush().unwrap();
+        put(&db, &t, &ints(&[(1, 1)]));
+        disk.inject(Fault::new(FaultKind::Io).on(Operation::Sync).path_with("wal-"));
+        // In the background, or by somebody else: nobody tells the writer of the row.
+        if says_so {
+            assert_eq!(db.flush().unwrap_err().kind(), ErrorKind::Io);
+        } else {
+            assert!(try_put(&db, &t, &ints(&[(2, 2)]), Expectation::None).is_err());
+        }
+        disk.clear_faults();
+        match db.close() {
+            Err(error) => assert!(says_so && error.kind() == ErrorKind::Poisoned, "{error}"),
+            Ok(()) => assert!(!says_so, "{sync:?}"),
+        }
+    }
 }
 
 #[test]

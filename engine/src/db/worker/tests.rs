@@ -305,3 +305,24 @@ fn every_step_of_a_merge_leaves_all_rows_as_they_were() {
     }
     assert!(count < 12 || (between > 20 && given_up > 2), "{between} steps among ranges, {given_up} rounds given up");
 }
+
+/// Whoever reads a memtable last does not pay for giving its memory back.
+#[test]
+fn a_flushed_memtable_goes_with_the_flushes_and_not_with_its_last_reader() {
+    let mut world = World::new(1);
+    let mut txn = world.db.begin().unwrap();
+    world.write_into(&mut txn, WriteKind::Put, &[(1, 1), (2, 2)]);
+    txn.commit().unwrap();
+    let store = Arc::clone(&world.db.inner.store);
+    let memtable = Arc::downgrade(&store.view().trees.values().last().unwrap().tree.active);
+    let reader = world.db.snapshot().unwrap();
+    world.db.flush().unwrap();
+    assert!(memtable.upgrade().is_some());
+    assert!(!store.has_to_bury(), "it is read");
+    drop(reader);
+    assert!(memtable.upgrade().is_some(), "the reader has not freed it");
+    assert!(store.has_to_bury());
+    world.db.flush().unwrap();
+    assert!(memtable.upgrade().is_none());
+    assert!(!store.has_to_bury());
+}
