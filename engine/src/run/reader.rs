@@ -555,9 +555,19 @@ impl Loaded {
     /// The cache's slot and the extent of the unit that holds a column of a tile.
     #[inline]
     pub(super) fn unit_of(&self, tile: u32, column: usize) -> (usize, Extent) {
+        let extent = match self.footer.layout {
+            Layout::Row => self.locators.tile(tile),
+            Layout::Column => self.locators.chunk(tile, column),
+        };
+        (self.slot_of(tile, column), extent)
+    }
+
+    /// The cache's slot alone.
+    #[inline]
+    fn slot_of(&self, tile: u32, column: usize) -> usize {
         match self.footer.layout {
-            Layout::Row => (wide(tile), self.locators.tile(tile)),
-            Layout::Column => (wide(tile) * self.columns.len() + column, self.locators.chunk(tile, column)),
+            Layout::Row => wide(tile),
+            Layout::Column => wide(tile) * self.columns.len() + column,
         }
     }
 
@@ -571,11 +581,7 @@ impl Loaded {
     /// Whether the cache has the unit that holds a column of a slice, or there is none.
     #[inline]
     pub(super) fn has(&self, spot: &Spot, column: usize) -> bool {
-        let slot = match self.footer.layout {
-            Layout::Row => wide(spot.tile),
-            Layout::Column => wide(spot.tile) * self.columns.len() + column,
-        };
-        self.slots.has(slot) || self.unit_of(spot.tile, column).1.bytes == 0
+        self.slots.has(self.slot_of(spot.tile, column)) || self.unit_of(spot.tile, column).1.bytes == 0
     }
 
     /// The unit that holds a column of a slice, from the cache or the file.

@@ -6,7 +6,7 @@ operating system's memory is its cache, as large as it likes.
 is set, as its documentation advises for random reads of what may be larger than memory.
 */
 
-use super::{Durability, Gauge, Reader, Result, Setup, Store};
+use super::{Durability, Reader, Result, Setup, Store};
 use crate::rows::{KEY_BYTES, Row};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn};
@@ -79,22 +79,6 @@ impl Store for Lmdb {
 
     fn flush(&self) -> Result<()> {
         self.harden()
-    }
-
-    fn compact(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn is_busy(&self) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn log_bytes(&self) -> Result<u64> {
-        Ok(0)
-    }
-
-    fn gauges(&self) -> Result<Vec<Gauge>> {
-        Ok(Vec::new())
     }
 
     fn note(&self) -> Result<String> {

@@ -134,10 +134,6 @@ impl Store for Omen {
         Ok(self.db.compact(None)?)
     }
 
-    fn is_busy(&self) -> Result<bool> {
-        Ok(false)
-    }
-
     fn log_bytes(&self) -> Result<u64> {
         Ok(self.db.stats()?.log_bytes)
     }

@@ -5,7 +5,7 @@ redb: a copy-on-write B-tree in one file. It has no log and no memtables: its on
 writers take turns, and a durable commit is a sync of its own.
 */
 
-use super::{Durability, Gauge, MEMTABLES, PERIOD, Reader, Result, Setup, Store};
+use super::{Durability, MEMTABLES, PERIOD, Reader, Result, Setup, Store};
 use crate::rows::{KEY_BYTES, Row, VALUE_BYTES};
 use redb::{Builder, Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::sync::{Mutex, PoisonError};
@@ -99,22 +99,6 @@ impl Store for Redb {
 
     fn flush(&self) -> Result<()> {
         self.harden()
-    }
-
-    fn compact(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn is_busy(&self) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn log_bytes(&self) -> Result<u64> {
-        Ok(0)
-    }
-
-    fn gauges(&self) -> Result<Vec<Gauge>> {
-        Ok(Vec::new())
     }
 
     fn note(&self) -> Result<String> {

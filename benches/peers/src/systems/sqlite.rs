@@ -5,7 +5,7 @@ A durable commit has `synchronous=FULL`; *periodic* is `OFF`, with a commit unde
 SQLite has one writer at a time in any case. Its page cache has the size of everybody's.
 */
 
-use super::{Durability, Gauge, Reader, Result, Setup, Store, bytes_of};
+use super::{Durability, Reader, Result, Setup, Store, bytes_of};
 use crate::rows::{KEY_BYTES, Row};
 use rusqlite::{Connection, OptionalExtension};
 use std::path::PathBuf;
@@ -94,20 +94,8 @@ impl Store for Sqlite {
         Ok(())
     }
 
-    fn compact(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn is_busy(&self) -> Result<bool> {
-        Ok(false)
-    }
-
     fn log_bytes(&self) -> Result<u64> {
         bytes_of(&self.dir, "-wal")
-    }
-
-    fn gauges(&self) -> Result<Vec<Gauge>> {
-        Ok(Vec::new())
     }
 
     fn note(&self) -> Result<String> {
