@@ -15,6 +15,7 @@ Examples:
   omendb-bench run metrics --db bench.omendb --duration 30s -o a.json
   omendb-bench run metrics --db bench.omendb --clients 4 --rate 2000      latency at 2,000 operations a second
   omendb-bench run sql queries.sql --db runs.omendb
+  omendb-bench run tpch --db bench.omendb --scale 0.1
   omendb-bench run durable-commit --db bench.omendb --clients 16
   omendb-bench compare a.json b.json                                      exit code 5 where b is worse
   omendb-bench report a.json b.json -o report.html
@@ -105,6 +106,9 @@ pub(crate) struct RunArgs {
     /// Rows of the workload's tables at the start [default: the workload's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rows: Option<u64>,
+    /// Scale of tpch: 1 is 8.7 million rows, 1 GB as text [default: 0.1]
+    #[arg(long, value_name = "S", value_parser = scale)]
+    pub(crate) scale: Option<f64>,
     /// YCSB with two BIGINT a row in place of 1 KB
     #[arg(long)]
     pub(crate) narrow: bool,
@@ -164,6 +168,14 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 fn rate(text: &str) -> Result<f64, String> {
     let number: Option<f64> = text.parse().ok().filter(|rate| (0.001..=1e8).contains(rate));
     number.ok_or_else(|| format!("{text:?} is not a rate: write operations a second, 0.001 to 100000000"))
+}
+
+/// Scales at which TPC-H's generator makes tables whose keys are unique. The four suppliers of a part are told apart by a formula that counts
+/// on many suppliers: at smaller scales some parts have the same one twice.
+fn scale(text: &str) -> Result<f64, String> {
+    let has_unique_keys = |scale: &f64| *scale == 0.01 || (0.03..=1000.0).contains(scale);
+    let number: Option<f64> = text.parse().ok().filter(has_unique_keys);
+    number.ok_or_else(|| format!("{text:?} is not a scale of tpch: write 0.01, or a number from 0.03 to 1000"))
 }
 
 fn percent(text: &str) -> Result<f64, String> {

@@ -11,6 +11,7 @@ use crate::args::ReportArgs;
 use crate::failure::Failure;
 use crate::latency::{Distribution, show};
 use crate::result::{EngineFigures, IndexFigures, RunResult, TableOfFigures};
+use crate::table;
 use chart::{Chart, Scale};
 use omendb_cli::Exit;
 use omendb_cli::size::{self, count};
@@ -163,8 +164,9 @@ fn operations(sides: &[Side<'_>]) -> String {
         for operation in &side.result.operations {
             let row = |name: String, times: &Distribution| {
                 let a_second = operation.count as f64 / side.result.elapsed_seconds.max(1e-9);
-                let mut cells = vec![name, count(operation.count), format!("{a_second:.0}")];
-                cells.extend([times.p50, times.p90, times.p99, times.p999, times.p9999, times.max].map(show));
+                let mut cells = vec![name, count(operation.count), table::rate(a_second)];
+                let time = |nanos| if operation.count > 0 { show(nanos) } else { "—".to_owned() };
+                cells.extend([times.p50, times.p90, times.p99, times.p999, times.p9999, times.max].map(time));
                 cells.extend([count(operation.retries), count(operation.errors)]);
                 cells
             };

@@ -234,7 +234,7 @@ fn text(result: &RunResult) -> String {
         }
     }
     out.push_str(&table::render(&header, &rows));
-    out.push_str(&format!("\n{:.0} operations/s in all\n", result.throughput()));
+    out.push_str(&format!("\n{} operations/s in all\n", table::rate(result.throughput())));
     if result.unserved > 0 {
         out.push_str(&format!(
             "too fast for the database: {} operations that became due were not begun\n",
@@ -258,9 +258,10 @@ fn text(result: &RunResult) -> String {
 }
 
 fn row(result: &RunResult, name: &str, operation: &Operation, times: &Distribution) -> Vec<String> {
-    let a_second = |n: u64| format!("{:.0}", n as f64 / result.elapsed_seconds.max(1e-9));
+    let a_second = |n: u64| table::rate(n as f64 / result.elapsed_seconds.max(1e-9));
     let mut cells = vec![name.to_owned(), count(operation.count), a_second(operation.count), a_second(operation.rows)];
-    cells.extend([times.p50, times.p90, times.p99, times.p999, times.p9999, times.max].map(show));
+    let time = |nanos| if operation.count > 0 { show(nanos) } else { "—".to_owned() };
+    cells.extend([times.p50, times.p90, times.p99, times.p999, times.p9999, times.max].map(time));
     cells.extend([count(operation.retries), count(operation.errors)]);
     cells
 }

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) pace: Pace,
     /// Rows of tables at the start, if anybody said so.
     pub(crate) rows: Option<u64>,
+    /// Of TPC-H, if anybody said so.
+    pub(crate) scale: Option<f64>,
     /// The script of `sql`.
     pub(crate) file: Option<PathBuf>,
     /// Of YCSB.
@@ -48,6 +50,7 @@ impl Settings {
         let is_ycsb = args.workload.starts_with("ycsb-");
         let out_of_place = [
             ("FILE", "sql", args.file.is_some() && args.workload != "sql"),
+            ("--scale", "tpch", args.scale.is_some() && args.workload != "tpch"),
             ("--narrow", "ycsb-…", args.narrow && !is_ycsb),
             ("--distribution", "ycsb-…", args.distribution.is_some() && !is_ycsb),
         ];
@@ -63,6 +66,7 @@ impl Settings {
             warmup: args.warmup.unwrap_or((args.duration / 5).min(WARMUP_MAX)),
             pace: args.rate.map_or(Pace::Closed, Pace::Rate),
             rows: args.rows,
+            scale: args.scale,
             file: args.file.clone(),
             narrow: args.narrow,
             distribution: args.distribution,

@@ -31,6 +31,11 @@ pub(crate) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// So many a second: whole from ten on.
+pub(crate) fn rate(a_second: f64) -> String {
+    if a_second >= 10.0 || a_second == 0.0 { format!("{a_second:.0}") } else { format!("{a_second:.2}") }
+}
+
 /// A workload's own table with its title and notes.
 pub(crate) fn render_figures(table: &TableOfFigures) -> String {
     let header: Vec<&str> = table.columns.iter().map(String::as_str).collect();
@@ -56,6 +61,11 @@ mod tests {
     fn names_stand_left_and_numbers_right() {
         let rows = [vec!["get".to_owned(), "1.2 µs".to_owned()], vec!["longer".to_owned(), "17 ns".to_owned()]];
         assert_eq!(render(&["what", "p50"], &rows), "what       p50\nget     1.2 µs\nlonger   17 ns\n");
+    }
+
+    #[test]
+    fn slow_operations_have_a_rate_too() {
+        assert_eq!([0.0, 0.5, 9.999, 10.4, 1234.5].map(rate), ["0", "0.50", "10.00", "10", "1234"]);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 /*!
-The workloads, one file each, and what they share: tables of their own, and a database at rest.
+The workloads, one file each, and what they share: tables of their own, a database at rest, sessions, and answers to hold
+others against.
 */
 
+mod answer;
 pub(crate) mod durable_commit;
 pub(crate) mod learned_index;
 pub(crate) mod metrics;
 pub(crate) mod open_close;
+mod sessions;
 pub(crate) mod sql;
+pub(crate) mod tpch;
 pub(crate) mod ycsb;
 
 use crate::failure::Failure;

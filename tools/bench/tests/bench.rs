@@ -81,7 +81,7 @@ fn count(result: &Value, name: &str) -> u64 {
 #[test]
 fn workloads_are_listed_on_stdout() {
     let listed = Place::new().bench(&["list"]).ends(0, &[]).out;
-    for name in ["metrics", "ycsb-a", "ycsb-f", "durable-commit", "open-close", "sql"] {
+    for name in ["metrics", "ycsb-a", "ycsb-f", "durable-commit", "open-close", "tpch", "sql"] {
         assert!(listed.lines().any(|line| line.split_whitespace().next() == Some(name)), "{listed}");
     }
 }
@@ -212,6 +212,23 @@ fn a_script_is_timed_statement_by_statement() {
     assert!(place.json("bad.json")["failure"].as_str().unwrap().contains("42703"));
     place.quick(&["sql"]).ends(2, &["which script?"]);
     place.quick(&["metrics", "q.sql"]).ends(2, &["workload sql takes FILE"]);
+}
+
+#[test]
+fn all_queries_of_tpch_run_and_their_answers_are_those_of_the_same_rows_in_memory() {
+    let place = Place::new();
+    let run = place.quick(&["tpch", "--scale", "0.01", "--clients", "2", "-o", "a.json"]);
+    let run = run.ends(0, &["loaded 60,175 rows of lineitem", "asking the reference"]);
+    assert!(run.out.contains("checked: all answers are those of the same rows in memory"), "{}", run.out);
+    let result = place.json("a.json");
+    assert_eq!(result["parameters"], json!({"scale": 0.01, "rows of all tables": 86_805}));
+    let names: Vec<String> = (1..=22).map(|number| format!("q{number:02}")).collect();
+    let operations = result["operations"].as_array().unwrap();
+    assert_eq!(operations.iter().map(|o| o["name"].as_str().unwrap()).collect::<Vec<_>>(), names);
+    assert!(operations.iter().all(|o| o["errors"] == 0));
+    place.quick(&["tpch", "--rows", "5"]).ends(2, &["--scale 0.1"]);
+    place.quick(&["tpch", "--scale", "0"]).ends(2, &["0.01, or a number from 0.03 to 1000"]);
+    place.quick(&["metrics", "--scale", "1"]).ends(2, &["workload tpch takes --scale"]);
 }
 
 /// A result whose one operation takes `nanos` in each of forty seconds, but for a little.

@@ -5,13 +5,14 @@ The database is used as it is. What a statement must answer nobody has said, so 
 whole script only asks, that it gives as many rows as the first time.
 */
 
+use super::sessions::Sessions;
 use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::workload::{Client, Entry, Kind, Workload};
 use omendb_engine::db::Db;
-use omendb_sql::{CancelHandle, Database, Outcome, Session, split};
+use omendb_sql::{Outcome, Session, split};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 /// See the module.
 pub(crate) const ENTRY: Entry = Entry {
@@ -30,10 +31,7 @@ struct Sql {
     file: PathBuf,
     statements: Vec<Statement>,
     clients: usize,
-    /// Stop what the clients' sessions are at.
-    cancels: Arc<Mutex<Vec<CancelHandle>>>,
-    /// Closed by being dropped: a session keeps it open.
-    database: Database,
+    sessions: Sessions,
 }
 
 /// A statement, and how many rows it gave when it was first run, if it gives rows.
@@ -58,15 +56,8 @@ fn open(settings: &Settings) -> Result<Box<dyn Workload + '_>, Failure> {
     if statements.is_empty() {
         return Err(Failure::Usage(format!("there is no statement in \"{}\"", file.display())));
     }
-    let database = Database::open(settings.open.clone()).map_err(Failure::CannotOpen)?;
-    let cancels: Arc<Mutex<Vec<CancelHandle>>> = Arc::default();
-    let handles = Arc::clone(&cancels);
-    settings.interrupt.on_interrupt(move || held(&handles).iter().for_each(CancelHandle::cancel));
-    Ok(Box::new(Sql { file, statements, clients: settings.clients, cancels, database }))
-}
-
-fn held(cancels: &Mutex<Vec<CancelHandle>>) -> MutexGuard<'_, Vec<CancelHandle>> {
-    cancels.lock().unwrap_or_else(PoisonError::into_inner)
+    let sessions = Sessions::open(settings)?;
+    Ok(Box::new(Sql { file, statements, clients: settings.clients, sessions }))
 }
 
 /// `3: SELECT count(*) FROM t WHERE …`
@@ -79,7 +70,7 @@ fn name(number: usize, text: &str) -> String {
 
 impl Workload for Sql {
     fn db(&self) -> Option<Db> {
-        Some(self.database.engine().clone())
+        Some(self.sessions.engine().clone())
     }
 
     fn operations(&self) -> Vec<String> {
@@ -98,9 +89,7 @@ impl Workload for Sql {
     fn client(&self, number: usize) -> Result<Box<dyn Client + '_>, Failure> {
         // Clients begin at different statements, so that they are not all at the same.
         let place = number * self.statements.len() / self.clients.max(1);
-        let session = self.database.session();
-        held(&self.cancels).push(session.cancel_handle());
-        Ok(Box::new(SqlClient { sql: self, session, place, next: place, rows: None }))
+        Ok(Box::new(SqlClient { sql: self, session: self.sessions.session(), place, next: place, rows: None }))
     }
 
     fn verify(&mut self) -> Result<String, Failure> {
