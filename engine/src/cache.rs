@@ -162,6 +162,16 @@ impl Cache {
         self.shrink(&mut queues);
     }
 
+    /// Lets every frame go, however often it was used; what is pinned or held stays readable. The budget stays.
+    pub fn clear(&self) {
+        let mut queues = self.queues.lock();
+        let Queues { small, main, .. } = std::mem::take(&mut *queues);
+        for frame in small.iter().chain(&main).filter_map(|queued| queued.frame.upgrade()) {
+            self.let_go(&frame);
+        }
+        hand_over();
+    }
+
     /// Places for a run's units, all empty.
     pub(crate) fn slots(self: &Arc<Self>, count: usize) -> Slots {
         let number = self.homes.fetch_add(1, Ordering::Relaxed);
@@ -402,6 +412,24 @@ mod tests {
         assert_eq!(held.bytes()[999], 1);
         cache.set_budget(0);
         assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[test]
+    fn a_cleared_cache_has_no_frame_and_takes_new_ones() {
+        let cache = Cache::new(200_000);
+        let slots = cache.slots(1000);
+        let held = slots.insert(0, bytes(1));
+        (1..50).for_each(|slot| drop(slots.insert(slot, bytes(1))));
+        let pin = cache.pin();
+        assert!((0..50).all(|slot| slots.get(slot, &pin).is_some()));
+        drop(pin);
+        cache.clear();
+        assert_eq!(cache.stats().bytes, 0);
+        assert!((0..50).all(|slot| slots.peek(slot).is_none()));
+        assert_eq!(held.bytes()[999], 1);
+        slots.insert(3, bytes(4));
+        assert_eq!(slots.peek(3).unwrap().bytes()[0], 4);
+        assert!(cache.stats().bytes > 1000 && cache.stats().budget_bytes == 200_000);
     }
 
     #[test]

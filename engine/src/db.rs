@@ -169,6 +169,12 @@ impl Db {
         &self.inner.store.memory
     }
 
+    /// Empties the cache, so that what is read next comes from the files. What an open run keeps beside it stays: its index, and
+    /// where its vectors lie. For measurements.
+    pub fn clear_cache(&self) {
+        self.inner.store.memory.cache().clear();
+    }
+
     /// Counts of the whole database.
     pub fn stats(&self) -> Result<DbStats> {
         Ok(stats::database(&self.inner.store))

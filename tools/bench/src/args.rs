@@ -16,6 +16,7 @@ Examples:
   omendb-bench run metrics --db bench.omendb --clients 4 --rate 2000      latency at 2,000 operations a second
   omendb-bench run sql queries.sql --db runs.omendb
   omendb-bench run tpch --db bench.omendb --scale 0.1
+  omendb-bench run ycsb-c --db bench.omendb --cold                        every read from the device, or no result
   omendb-bench run durable-commit --db bench.omendb --clients 16
   omendb-bench compare a.json b.json                                      exit code 5 where b is worse
   omendb-bench report a.json b.json -o report.html
@@ -109,6 +110,10 @@ pub(crate) struct RunArgs {
     /// Scale of tpch: 1 is 8.7 million rows, 1 GB as text [default: 0.1]
     #[arg(long, value_name = "S", value_parser = scale)]
     pub(crate) scale: Option<f64>,
+    /// Empty the database's cache and the system's before each operation; refused where the kernel does not count reads of the
+    /// device
+    #[arg(long)]
+    pub(crate) cold: bool,
     /// YCSB with two BIGINT a row in place of 1 KB
     #[arg(long)]
     pub(crate) narrow: bool,

@@ -318,7 +318,7 @@ mod tests {
             let service =
                 Quantiles { p50: noisy(2000.0), p90: noisy(3000.0), p99: noisy(9000.0), p999: noisy(50_000.0), max: 1 };
             let count = nanos(per_second as f64 * 2000.0 / noisy(2000.0) as f64);
-            let operations = vec![OperationSample { count, rows: count, service, response: None }];
+            let operations = vec![OperationSample { count, rows: count, service, ..OperationSample::default() }];
             Sample { at_seconds: at as f64, seconds: 1.0, operations, engine: None }
         };
         RunResult {

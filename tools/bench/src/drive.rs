@@ -10,6 +10,7 @@ What is due before the end but can't be begun within a grace after it is not beg
 */
 
 use crate::clock::Clock;
+use crate::cold::Cold;
 use crate::failure::Failure;
 use crate::record::{Done, Recorder};
 use crate::workload::{Client, is_retry};
@@ -46,6 +47,8 @@ pub(crate) struct Driver<'a, C> {
     pub(crate) end: Duration,
     /// How long after the end operations that were due before are still begun.
     pub(crate) grace: Duration,
+    /// Makes operations cold, one at a time.
+    cold: Option<Cold>,
     /// Set when all are to stop.
     stop: AtomicBool,
     /// The next operation that becomes due.
@@ -60,7 +63,13 @@ impl<'a, C: Clock> Driver<'a, C> {
     pub(crate) fn new(clock: &'a C, recorder: &'a Recorder, pace: Pace, end: Duration, grace: Duration) -> Self {
         let (next, begun, errors) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
         let stop = AtomicBool::new(false);
-        Driver { clock, recorder, pace, end, grace, stop, next, begun, errors, first_error: Mutex::new(None) }
+        let (cold, first_error) = (None, Mutex::new(None));
+        Driver { clock, recorder, pace, end, grace, cold, stop, next, begun, errors, first_error }
+    }
+
+    /// The same with cold operations, if they are to be.
+    pub(crate) fn with_cold(self, cold: Option<Cold>) -> Self {
+        Driver { cold, ..self }
     }
 
     /// Tells all clients to stop after what they are at.
@@ -101,6 +110,7 @@ impl<'a, C: Clock> Driver<'a, C> {
     fn work(&self, number: usize, client: &mut dyn Client) -> Result<(), Failure> {
         while !self.is_stopped() {
             let operation = client.draw()?;
+            let cold = self.cold.as_ref().map(Cold::begin).transpose()?;
             let Some(due) = self.next_due() else { break };
             let begin = self.clock.now();
             let response_from = match self.pace {
@@ -111,11 +121,12 @@ impl<'a, C: Clock> Driver<'a, C> {
             let end = self.clock.now();
             match outcome {
                 Ok(rows) => {
+                    let device = cold.map(|cold| cold.read(operation)).transpose()?;
                     let response = response_from.map(|due| end.saturating_sub(due));
                     self.recorder.done(
                         number,
                         operation,
-                        Done { service: end.saturating_sub(begin), response, rows, retries },
+                        Done { service: end.saturating_sub(begin), response, rows, retries, device },
                     );
                     client.check()?;
                 }

@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     CannotOpen(SqlError),
     /// An answer was not what it must be.
     Wrong(String),
+    /// What was asked for as a cold run is none, and why.
+    Cold(String),
     /// A file that should hold a result cannot be used, or not be written.
     File(String),
     /// Ctrl-C; there is no result.
@@ -53,6 +55,7 @@ impl Failure {
         match self {
             Failure::Usage(message) | Failure::File(message) => message.clone(),
             Failure::Wrong(what) => format!("wrong result: {what}"),
+            Failure::Cold(why) => format!("this is no cold run: {why}"),
             Failure::CannotOpen(e) | Failure::Failed(e) => format!("{} [{}]", e.message(), e.sqlstate()),
             Failure::Interrupted => "interrupted".to_owned(),
         }
@@ -70,7 +73,7 @@ impl Failure {
                 say(&render(e, None, colour));
                 Exit::CannotOpen
             }
-            Failure::Wrong(_) => {
+            Failure::Wrong(_) | Failure::Cold(_) => {
                 error(&self.sentence());
                 Exit::Failed
             }

@@ -10,6 +10,7 @@
     run          `run`: from the command line to the result
     drive        clients that work in a closed loop or at a rate
     clock        the time that they go by
+    cold         runs whose reads come from the device, by the kernel's own counts
     record       what they did, by operation and interval
     latency      distributions of times
     watch        intervals of a run: what was done in each, and what the engine was doing
@@ -35,6 +36,7 @@ DataFusion, which answers its queries once more from memory.
 mod args;
 mod bootstrap;
 mod clock;
+mod cold;
 mod compare;
 mod drive;
 mod environment;

@@ -93,7 +93,7 @@ mod tests {
     fn a_line_has_the_rate_and_percentiles_of_each_operation_that_there_was() {
         let recorder = Recorder::new(1, 3);
         let time = Duration::from_micros(500);
-        let done = Done { service: time, response: None, rows: 1, retries: 0 };
+        let done = Done { service: time, response: None, rows: 1, retries: 0, device: None };
         (0..2500).for_each(|_| recorder.done(0, 0, done));
         recorder.done(0, 1, Done { response: Some(Duration::from_micros(7000)), ..done });
         recorder.error(0, 2);

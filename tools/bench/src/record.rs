@@ -6,6 +6,7 @@ some tens of nanoseconds, none of it within the time that is taken.
 */
 
 use crate::latency::Latencies;
+use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,11 +23,40 @@ pub(crate) struct Tally {
     pub(crate) retries: u64,
     /// How often it ended with an error.
     pub(crate) errors: u64,
+    /// What was read from the device for it, where that was asked.
+    pub(crate) device: Option<DeviceReads>,
+}
+
+/// Bytes read from devices for operations of a cold run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct DeviceReads {
+    /// For all operations together.
+    pub(crate) bytes: u64,
+    /// For the one that read least.
+    pub(crate) bytes_min: u64,
+    /// For the one that read most.
+    pub(crate) bytes_max: u64,
+}
+
+impl DeviceReads {
+    /// Of one operation.
+    pub(crate) fn one(bytes: u64) -> DeviceReads {
+        DeviceReads { bytes, bytes_min: bytes, bytes_max: bytes }
+    }
+
+    fn and(self, other: DeviceReads) -> DeviceReads {
+        DeviceReads {
+            bytes: self.bytes + other.bytes,
+            bytes_min: self.bytes_min.min(other.bytes_min),
+            bytes_max: self.bytes_max.max(other.bytes_max),
+        }
+    }
 }
 
 impl Tally {
     fn new() -> Tally {
-        Tally { service: Latencies::new(), response: Latencies::new(), rows: 0, retries: 0, errors: 0 }
+        Tally { service: Latencies::new(), response: Latencies::new(), rows: 0, retries: 0, errors: 0, device: None }
     }
 
     /// How often it was done.
@@ -41,12 +71,21 @@ impl Tally {
         self.rows += other.rows;
         self.retries += other.retries;
         self.errors += other.errors;
+        self.add_device(other.device);
+    }
+
+    fn add_device(&mut self, other: Option<DeviceReads>) {
+        self.device = match (self.device, other) {
+            (Some(a), Some(b)) => Some(a.and(b)),
+            (a, b) => a.or(b),
+        };
     }
 
     fn clear(&mut self) {
         self.service.clear();
         self.response.clear();
         (self.rows, self.retries, self.errors) = (0, 0, 0);
+        self.device = None;
     }
 }
 
@@ -61,6 +100,8 @@ pub(crate) struct Done {
     pub(crate) rows: u64,
     /// How often it was begun anew.
     pub(crate) retries: u64,
+    /// Bytes that were read from the device for it, where that was asked.
+    pub(crate) device: Option<u64>,
 }
 
 /// A place for each client.
@@ -86,6 +127,7 @@ impl Recorder {
             }
             tally.rows += done.rows;
             tally.retries += done.retries;
+            tally.add_device(done.device.map(DeviceReads::one));
         });
     }
 

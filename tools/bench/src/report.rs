@@ -128,7 +128,8 @@ fn conditions(sides: &[Side<'_>]) -> String {
         }));
         rows.push(row("settings", &|r| {
             let (cache, memory) = (size::show(r.settings.cache_bytes), size::show(r.settings.memory_bytes));
-            format!("sync {}, cache {cache} of memory {memory}, seed {}", r.settings.sync, r.settings.seed)
+            let cold = if r.settings.cold { ", emptied before each operation" } else { "" };
+            format!("sync {}, cache {cache} of memory {memory}{cold}, seed {}", r.settings.sync, r.settings.seed)
         }));
         rows.push(row("workload", &|r| {
             let parameter = |(name, value): (&String, &serde_json::Value)| match value.as_str() {
@@ -159,6 +160,7 @@ fn utc(unix_seconds: u64) -> String {
 }
 
 fn operations(sides: &[Side<'_>]) -> String {
+    let is_cold = sides.iter().any(|side| side.result.settings.cold);
     let mut rows = Vec::new();
     for side in sides {
         for operation in &side.result.operations {
@@ -168,6 +170,9 @@ fn operations(sides: &[Side<'_>]) -> String {
                 let time = |nanos| if operation.count > 0 { show(nanos) } else { "—".to_owned() };
                 cells.extend([times.p50, times.p90, times.p99, times.p999, times.p9999, times.max].map(time));
                 cells.extend([count(operation.retries), count(operation.errors)]);
+                if is_cold {
+                    cells.push(operation.device_bytes_each().map_or("—".to_owned(), size::show));
+                }
                 cells
             };
             let name =
@@ -179,7 +184,7 @@ fn operations(sides: &[Side<'_>]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let header = texts(&[
+    let mut header = texts(&[
         "operation",
         "count",
         "per second",
@@ -192,6 +197,9 @@ fn operations(sides: &[Side<'_>]) -> String {
         "retries",
         "errors",
     ]);
+    if is_cold {
+        header.push("read from the device, each".into());
+    }
     section("Operations", &html_table(&header, &rows))
 }
 

@@ -10,6 +10,7 @@ Names of times and sizes end with their unit: `_seconds`, `_bytes`; those of dis
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::latency::{Distribution, Quantiles};
+use crate::record::DeviceReads;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -64,6 +65,8 @@ pub(crate) struct RunSettings {
     /// Operations a second; none in a closed loop.
     pub(crate) rate: Option<f64>,
     pub(crate) seed: u64,
+    /// Whether nothing of the database's files lay in memory when an operation began.
+    pub(crate) cold: bool,
     /// When a commit is acknowledged.
     pub(crate) sync: String,
     pub(crate) cache_bytes: u64,
@@ -83,6 +86,8 @@ pub(crate) struct Operation {
     pub(crate) service: Distribution,
     /// From when it was due to its end; none in a closed loop.
     pub(crate) response: Option<Distribution>,
+    /// What the kernel says was read from the device for it; only of a cold run.
+    pub(crate) device_reads: Option<DeviceReads>,
 }
 
 /// One interval of a run.
@@ -106,6 +111,8 @@ pub(crate) struct OperationSample {
     pub(crate) rows: u64,
     pub(crate) service: Quantiles,
     pub(crate) response: Option<Quantiles>,
+    /// Bytes read from the device; only of a cold run.
+    pub(crate) device_bytes: Option<u64>,
 }
 
 /// The engine in one interval: what it did, and how it stood at the end.
@@ -237,10 +244,23 @@ impl RunResult {
         self.samples.iter().filter(move |sample| sample.seconds > least.max(1e-9))
     }
 
+    /// Bytes that were read from the device for all operations; only of a cold run.
+    pub(crate) fn device_bytes(&self) -> Option<u64> {
+        let reads: Vec<_> = self.operations.iter().filter_map(|operation| operation.device_reads).collect();
+        self.settings.cold.then(|| reads.iter().map(|reads| reads.bytes).sum())
+    }
+
     /// Operations a second while it was measured.
     pub(crate) fn throughput(&self) -> f64 {
         let count: u64 = self.operations.iter().map(|operation| operation.count).sum();
         if self.elapsed_seconds > 0.0 { count as f64 / self.elapsed_seconds } else { 0.0 }
+    }
+}
+
+impl Operation {
+    /// Bytes that were read from the device for one of them, in the mean; none where that was not asked.
+    pub(crate) fn device_bytes_each(&self) -> Option<u64> {
+        self.device_reads?.bytes.checked_div(self.count)
     }
 }
 
@@ -280,13 +300,20 @@ mod tests {
                 count: 14,
                 service: distribution.clone(),
                 response: Some(distribution),
+                device_reads: Some(DeviceReads { bytes: 9, bytes_min: 1, bytes_max: 5 }),
                 ..Operation::default()
             }],
             unserved: 3,
             samples: vec![Sample {
                 at_seconds: 1.0,
                 seconds: 1.0,
-                operations: vec![OperationSample { count: 1, rows: 1, service: quantiles, response: Some(quantiles) }],
+                operations: vec![OperationSample {
+                    count: 1,
+                    rows: 1,
+                    service: quantiles,
+                    response: Some(quantiles),
+                    device_bytes: Some(4096),
+                }],
                 engine: Some(EngineSample { flushes: 1, delay_seconds: 1e-9, ..EngineSample::default() }),
             }],
             engine: Some(EngineFigures { write_amplification: Some(3.25), ..EngineFigures::default() }),

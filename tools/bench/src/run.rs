@@ -4,6 +4,7 @@
 
 use crate::args::RunArgs;
 use crate::clock::SystemClock;
+use crate::cold::Cold;
 use crate::drive::{Driver, Pace};
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ use crate::workload::{Entry, Kind, WORKLOADS, Workload, find};
 use crate::workloads::note;
 use omendb_cli::report::say;
 use omendb_cli::settings::FileSettings;
-use omendb_cli::size::count;
+use omendb_cli::size::{self, count};
 use omendb_cli::{Colour, Exit};
 use omendb_engine::Error;
 use omendb_sql::SyncMode;
@@ -42,6 +43,11 @@ pub(crate) fn list() -> Result<Exit, Failure> {
 pub(crate) fn run(args: &RunArgs, files: &FileSettings, colour: Colour) -> Result<Exit, Failure> {
     let entry = find(&args.workload)?;
     let settings = Settings::new(args, files)?;
+    if let Some(why) = entry.not_cold.filter(|_| args.cold) {
+        let taken: Vec<&str> = WORKLOADS.iter().filter(|e| e.not_cold.is_none()).map(|e| e.name).collect();
+        let message = format!("{} is not run cold: {why}. {} are.", entry.name, taken.join(", "));
+        return Err(Failure::Usage(message));
+    }
     if cfg!(debug_assertions) && !args.quiet {
         say(&format!("{} this program was built without optimisation; its figures say little", colour.note("note:")));
     }
@@ -91,6 +97,7 @@ fn run_settings(settings: &Settings) -> Result<RunSettings, Failure> {
             Pace::Rate(rate) => Some(rate),
         },
         seed: settings.seed,
+        cold: settings.cold,
         sync: match options.sync {
             SyncMode::Always => "always".to_owned(),
             SyncMode::None => "none".to_owned(),
@@ -144,11 +151,15 @@ struct Measured {
 fn measure(settings: &Settings, workload: &dyn Workload) -> Result<Measured, Failure> {
     let names = workload.operations();
     let recorder = Recorder::new(settings.clients, names.len());
+    let cold = match workload.db().filter(|_| settings.cold) {
+        Some(db) => Some(Cold::new(db, names.clone())?),
+        None => None,
+    };
     let clients = (0..settings.clients).map(|number| workload.client(number)).collect::<Result<Vec<_>, _>>()?;
     let end = settings.warmup + settings.duration;
     let mut live = Live::new(&names, end, settings.quiet);
     let clock = SystemClock::start();
-    let driver = Driver::new(&clock, &recorder, settings.pace, end, settings.duration / GRACE_SHARE);
+    let driver = Driver::new(&clock, &recorder, settings.pace, end, settings.duration / GRACE_SHARE).with_cold(cold);
     let working = AtomicUsize::new(clients.len());
     let (watched, outcome) = std::thread::scope(|scope| {
         let mut threads = Vec::with_capacity(settings.clients);
@@ -193,6 +204,7 @@ fn operation(name: &str, tally: &Tally) -> Operation {
         errors: tally.errors,
         service: tally.service.distribution(),
         response: (tally.response.len() > 0).then(|| tally.response.distribution()),
+        device_reads: tally.device,
     }
 }
 
@@ -225,7 +237,10 @@ fn text(result: &RunResult) -> String {
         "max",
         "retries",
         "errors",
+        "read each",
     ];
+    // Only a cold run says what was read.
+    let header = header.get(..header.len() - usize::from(!settings.cold)).unwrap_or(&header);
     let mut rows = Vec::new();
     for operation in &result.operations {
         rows.push(row(result, &operation.name, operation, &operation.service));
@@ -233,8 +248,16 @@ fn text(result: &RunResult) -> String {
             rows.push(row(result, "… from when due", operation, response));
         }
     }
-    out.push_str(&table::render(&header, &rows));
+    out.push_str(&table::render(header, &rows));
     out.push_str(&format!("\n{} operations/s in all\n", table::rate(result.throughput())));
+    if let Some(bytes) = result.device_bytes() {
+        let least = result.operations.iter().filter_map(|operation| Some(operation.device_reads?.bytes_min)).min();
+        out.push_str(&format!(
+            "cold: by the kernel's counts {} came from the device, {} for the operation that read least\n",
+            size::show(bytes),
+            size::show(least.unwrap_or(0))
+        ));
+    }
     if result.unserved > 0 {
         out.push_str(&format!(
             "too fast for the database: {} operations that became due were not begun\n",
@@ -263,6 +286,7 @@ fn row(result: &RunResult, name: &str, operation: &Operation, times: &Distributi
     let time = |nanos| if operation.count > 0 { show(nanos) } else { "—".to_owned() };
     cells.extend([times.p50, times.p90, times.p99, times.p999, times.p9999, times.max].map(time));
     cells.extend([count(operation.retries), count(operation.errors)]);
+    cells.extend(operation.device_bytes_each().map(size::show));
     cells
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     /// Of YCSB.
     pub(crate) narrow: bool,
     pub(crate) distribution: Option<Distribution>,
+    /// Whether operations find nothing in memory.
+    pub(crate) cold: bool,
     pub(crate) seed: u64,
     pub(crate) quiet: bool,
     pub(crate) interrupt: Interrupt,
@@ -57,6 +59,9 @@ impl Settings {
         if let Some((what, whose, _)) = out_of_place.into_iter().find(|(_, _, is)| *is) {
             return Err(Failure::Usage(format!("workload {whose} takes {what}, and {} does not", args.workload)));
         }
+        if args.cold && args.clients != 1 {
+            return Err(Failure::Usage("a cold run has one client: what one has read, others would find".into()));
+        }
         let open = args.database.open_options(args.db.clone(), files).map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(Settings {
             workload: args.workload.clone(),
@@ -70,6 +75,7 @@ impl Settings {
             file: args.file.clone(),
             narrow: args.narrow,
             distribution: args.distribution,
+            cold: args.cold,
             seed: args.seed,
             quiet: args.quiet,
             interrupt: Interrupt::listen().map_err(SqlError::from)?,

@@ -97,6 +97,7 @@ fn sample(tally: &Tally) -> OperationSample {
         rows: tally.rows,
         service: tally.service.quantiles(),
         response: (tally.response.len() > 0).then(|| tally.response.quantiles()),
+        device_bytes: tally.device.map(|reads| reads.bytes),
     }
 }
 

@@ -22,7 +22,12 @@ pub(crate) struct Entry {
     pub(crate) about: &'static str,
     /// How it is run.
     pub(crate) kind: Kind,
+    /// Why it is not run cold; none for one that only reads rows which lie in runs, through clients.
+    pub(crate) not_cold: Option<&'static str>,
 }
+
+/// Of workloads that write.
+pub(crate) const WRITES: Option<&str> = Some("it writes, and what was just written lies in memory");
 
 /// How a workload is run.
 pub(crate) enum Kind {

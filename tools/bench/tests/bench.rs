@@ -231,6 +231,61 @@ fn all_queries_of_tpch_run_and_their_answers_are_those_of_the_same_rows_in_memor
     place.quick(&["metrics", "--scale", "1"]).ends(2, &["workload tpch takes --scale"]);
 }
 
+/// A place in a directory that is on a device, as far as one can be named.
+fn on_a_device() -> Place {
+    Place { dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() }
+}
+
+#[test]
+fn cold_runs_say_what_every_operation_has_read_from_the_device() {
+    let place = on_a_device();
+    for (workload, operations) in [
+        (&["metrics", "--rows", "4000"][..], &["get", "last", "range", "compare", "downsample"][..]),
+        (&["ycsb-c", "--rows", "500"], &["read"]),
+        (&["tpch", "--scale", "0.01"], &[]),
+    ] {
+        let run = place.quick(&[workload, &["--cold", "-o", "a.json"]].concat());
+        if run.code == 1 && run.err.contains("keeps files in memory") {
+            return;
+        }
+        let run = run.ends(0, &[]);
+        assert!(run.out.contains("cold: by the kernel's counts") && run.out.contains("read each"), "{}", run.out);
+        let result = place.json("a.json");
+        assert_eq!(result["settings"]["cold"], true);
+        let found = result["operations"].as_array().unwrap();
+        let names: Vec<&str> = found.iter().map(|operation| operation["name"].as_str().unwrap()).collect();
+        assert!(operations.is_empty() || names == operations, "{names:?}");
+        for operation in found.iter().filter(|operation| operation["count"] != 0) {
+            let (reads, count) = (&operation["device_reads"], operation["count"].as_u64().unwrap());
+            let of = |name: &str| reads[name].as_u64().unwrap();
+            assert!(of("bytes_min") >= 512 && of("bytes_max") >= of("bytes_min"), "{operation}");
+            assert!((of("bytes_min") * count..=of("bytes_max") * count).contains(&of("bytes")), "{operation}");
+        }
+        let samples = result["samples"].as_array().unwrap().iter();
+        let sampled = samples.flat_map(|sample| sample["operations"].as_array().unwrap());
+        let sampled: u64 = sampled.filter_map(|operation| operation["device_bytes"].as_u64()).sum();
+        assert_eq!(sampled, found.iter().filter_map(|o| o["device_reads"]["bytes"].as_u64()).sum::<u64>());
+    }
+    place.bench(&["report", "a.json", "-o", "r.html"]).ends(0, &[]);
+    assert!(std::fs::read_to_string(place.path("r.html")).unwrap().contains("read from the device, each"));
+    // A warm one says nothing of it.
+    place.quick(&["ycsb-c", "--rows", "500", "-o", "a.json"]).ends(0, &[]);
+    let result = place.json("a.json");
+    assert_eq!((&result["settings"]["cold"], &result["operations"][0]["device_reads"]), (&json!(false), &Value::Null));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_lies_in_memory_is_not_run_cold() {
+    let place = Place { dir: tempfile::tempdir_in("/dev/shm").unwrap() };
+    let run = place.quick(&["ycsb-c", "--rows", "500", "--cold", "-o", "a.json"]);
+    run.ends(1, &["this is no cold run", "in memory", "tmpfs"]);
+    assert!(place.json("a.json")["failure"].as_str().unwrap().starts_with("this is no cold run"));
+    place.quick(&["ycsb-a", "--cold"]).ends(2, &["ycsb-a is not run cold: it writes", "metrics, ycsb-c, tpch are"]);
+    place.quick(&["learned-index", "--cold"]).ends(2, &["it works in memory"]);
+    place.quick(&["ycsb-c", "--cold", "--clients", "2"]).ends(2, &["a cold run has one client"]);
+}
+
 /// A result whose one operation takes `nanos` in each of forty seconds, but for a little.
 fn result(place: &Place, name: &str, nanos: u64) {
     let sample = |at: u64| {

@@ -134,7 +134,7 @@ impl Expected {
             let of_group = |row: &&Vec<Cell>| self.order.iter().all(|place| row.get(*place) == first.get(*place));
             let group: Vec<&Vec<Cell>> = self.rows.iter().skip(from).take_while(of_group).collect();
             let mut left = group.clone();
-            for (row, number) in answer.iter().zip(1..).skip(from).take(group.len()) {
+            for (row, number) in answer.iter().skip(from).zip(from + 1..).take(group.len()) {
                 let agrees = |other: &&Vec<Cell>| {
                     row.len() == other.len() && row.iter().zip(*other).all(|(a, b)| a.agrees(b, self.units))
                 };

@@ -8,7 +8,7 @@ sync. Afterwards the database is closed and opened again, and every row that was
 use super::{OwnTable, come_to_rest};
 use crate::failure::Failure;
 use crate::settings::Settings;
-use crate::workload::{Client, Entry, Kind, Workload, named};
+use crate::workload::{Client, Entry, Kind, WRITES, Workload, named};
 use arrow::array::AsArray;
 use omendb_cli::size::count;
 use omendb_engine::Error;
@@ -24,6 +24,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "durable-commit",
     about: "commits of one row, each on the device before it is acknowledged; for 1 to 64 clients",
     kind: Kind::Driven(open),
+    not_cold: WRITES,
 };
 
 /// The table.

@@ -39,6 +39,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "learned-index",
     about: "five key distributions over BTreeMap, binary search, Eytzinger, S+-tree and the learned model; no database",
     kind: Kind::Tables(run),
+    not_cold: Some("it works in memory"),
 };
 
 /// Keys, unless `--rows` says how many.

@@ -12,6 +12,8 @@ Training metrics: many runs report step after step, and are looked at meanwhile.
 
 No operation reads more because the table has grown: a faster ingest must not slow down the others.
 
+A cold run leaves the ingest out, and keeps the other shares: what was just written lies in memory.
+
 Every row follows from seed, run and step, so that each answer is compared with what it must be. Readers look at all clients' runs: of
 a run that another client is just writing to, they must see at least what was committed when they began, and nothing that was not begun.
 */
@@ -37,6 +39,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "metrics",
     about: "training metrics: ingest of interleaved runs, lookups, last values, ranges, comparison, down-sampling",
     kind: Kind::Driven(open),
+    not_cold: None,
 };
 
 /// The table.
@@ -159,6 +162,11 @@ impl Metrics<'_> {
         u64::try_from(self.runs.len()).unwrap_or(u64::MAX)
     }
 
+    /// Where the operations that are run begin.
+    fn first_operation(&self) -> usize {
+        usize::from(self.settings.cold)
+    }
+
     fn run(&self, run: u64) -> Result<&Steps, Failure> {
         let place = usize::try_from(run).ok().and_then(|run| self.runs.get(run));
         place.ok_or_else(|| Error::internal(format!("there is no run {run}")).into())
@@ -231,11 +239,13 @@ impl Workload for Metrics<'_> {
     }
 
     fn operations(&self) -> Vec<String> {
-        named(OPERATIONS)
+        named(OPERATIONS.get(self.first_operation()..).unwrap_or_default())
     }
 
     fn parameters(&self) -> Vec<(&'static str, serde_json::Value)> {
-        let shares = OPERATIONS.iter().zip(SHARES).map(|(name, share)| format!("{name} {share} %"));
+        let shares = || OPERATIONS.iter().zip(SHARES).skip(self.first_operation());
+        let all: u64 = shares().map(|(_, share)| share).sum();
+        let shares = shares().map(|(name, share)| format!("{name} {} %", share as f64 * 100.0 / all as f64));
         vec![
             ("rows at the start", (self.run_count() * self.steps).into()),
             ("runs", self.run_count().into()),
@@ -523,7 +533,9 @@ fn operation_of(number: u64) -> usize {
 
 impl Client for MetricsClient<'_> {
     fn draw(&mut self) -> Result<usize, Failure> {
-        let operation = operation_of(self.random.below(100));
+        let first = self.metrics.first_operation();
+        let left_out: u64 = SHARES.iter().take(first).sum();
+        let operation = operation_of(left_out + self.random.below(100 - left_out));
         self.drawn = match operation {
             0 => self.draw_ingest()?,
             1 => {
@@ -548,7 +560,7 @@ impl Client for MetricsClient<'_> {
                 Drawn::Downsample { run, from, to, range: self.table.steps(run, from, to)? }
             }
         };
-        Ok(operation)
+        Ok(operation - first)
     }
 
     fn run(&mut self) -> Result<u64, Failure> {

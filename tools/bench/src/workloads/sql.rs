@@ -19,6 +19,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "sql",
     about: "the statements of a script, timed one by one: `run sql FILE`",
     kind: Kind::Driven(open),
+    not_cold: Some("its statements may be any"),
 };
 
 /// Bytes of a script at most.

@@ -33,6 +33,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "tpch",
     about: "TPC-H's 22 queries, their answers compared with those of the same rows in memory",
     kind: Kind::Driven(open),
+    not_cold: None,
 };
 
 /// The scale unless somebody said otherwise: 100 MB as text, 866,602 rows.

@@ -25,7 +25,7 @@ numbers together are the updates that were acknowledged, so none was lost.
 use super::{OwnTable, come_to_rest, note};
 use crate::failure::Failure;
 use crate::settings::Settings;
-use crate::workload::{Client, Entry, Kind, Workload, named};
+use crate::workload::{Client, Entry, Kind, WRITES, Workload, named};
 use crate::zipf::{Zipf, scattered};
 use arrow::array::RecordBatch;
 use clap::ValueEnum;
@@ -71,34 +71,46 @@ const MIXES: &[Mix] = &[
 ];
 
 /// See the module.
-pub(crate) const A: Entry =
-    Entry { name: "ycsb-a", about: "YCSB: half reads, half updates", kind: Kind::Driven(|settings| open(settings, 0)) };
+pub(crate) const A: Entry = Entry {
+    name: "ycsb-a",
+    about: "YCSB: half reads, half updates",
+    kind: Kind::Driven(|settings| open(settings, 0)),
+    not_cold: WRITES,
+};
 /// See the module.
 pub(crate) const B: Entry = Entry {
     name: "ycsb-b",
     about: "YCSB: reads, a twentieth updates",
     kind: Kind::Driven(|settings| open(settings, 1)),
+    not_cold: WRITES,
 };
 /// See the module.
-pub(crate) const C: Entry =
-    Entry { name: "ycsb-c", about: "YCSB: reads only", kind: Kind::Driven(|settings| open(settings, 2)) };
+pub(crate) const C: Entry = Entry {
+    name: "ycsb-c",
+    about: "YCSB: reads only",
+    kind: Kind::Driven(|settings| open(settings, 2)),
+    not_cold: None,
+};
 /// See the module.
 pub(crate) const D: Entry = Entry {
     name: "ycsb-d",
     about: "YCSB: reads of the latest records, a twentieth inserts",
     kind: Kind::Driven(|settings| open(settings, 3)),
+    not_cold: WRITES,
 };
 /// See the module.
 pub(crate) const E: Entry = Entry {
     name: "ycsb-e",
     about: "YCSB: short scans, a twentieth inserts",
     kind: Kind::Driven(|settings| open(settings, 4)),
+    not_cold: WRITES,
 };
 /// See the module.
 pub(crate) const F: Entry = Entry {
     name: "ycsb-f",
     about: "YCSB: half reads, half read-modify-writes",
     kind: Kind::Driven(|settings| open(settings, 5)),
+    not_cold: WRITES,
 };
 
 /// Records at the start unless somebody said otherwise.
