@@ -16,6 +16,7 @@ Examples:
   omendb-bench run metrics --db bench.omendb --clients 4 --rate 2000      latency at 2,000 operations a second
   omendb-bench run sql queries.sql --db runs.omendb
   omendb-bench run tpch --db bench.omendb --scale 0.1
+  omendb-bench run devops --db bench.omendb --clients 2
   omendb-bench run ycsb-c --db bench.omendb --cold                        every read from the device, or no result
   omendb-bench run durable-commit --db bench.omendb --clients 16
   omendb-bench compare a.json b.json                                      exit code 5 where b is worse

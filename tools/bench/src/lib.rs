@@ -28,7 +28,7 @@
 stdout carries data (tables, JSON), everything else goes to stderr. **A wrong or missing row is a failed run, never a fast
 one**: each operation's answer is held against what it must be, outside of the time that is taken.
 
-The runner knows the engine and works on it directly, in this process; only the workloads `sql` and `tpch` know SQL. `tpch` also knows
+The runner knows the engine and works on it directly, in this process; only the workloads `sql`, `tpch` and `devops` know SQL. `tpch` also knows
 DataFusion, which answers its queries once more from memory.
 */
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

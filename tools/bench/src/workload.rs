@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::names;
 use crate::result::TableOfFigures;
 use crate::settings::Settings;
-use crate::workloads::{durable_commit, learned_index, metrics, open_close, sql, tpch, ycsb};
+use crate::workloads::{devops, durable_commit, learned_index, metrics, open_close, sql, tpch, ycsb};
 use omendb_engine::ErrorKind;
 use omendb_engine::db::Db;
 use serde_json::Value;
@@ -49,6 +49,7 @@ pub(crate) const WORKLOADS: &[&Entry] = &[
     &durable_commit::ENTRY,
     &open_close::ENTRY,
     &tpch::ENTRY,
+    &devops::ENTRY,
     &sql::ENTRY,
     &learned_index::ENTRY,
 ];

@@ -4,6 +4,7 @@ others against.
 */
 
 mod answer;
+pub(crate) mod devops;
 pub(crate) mod durable_commit;
 pub(crate) mod learned_index;
 pub(crate) mod metrics;

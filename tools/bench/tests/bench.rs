@@ -81,7 +81,7 @@ fn count(result: &Value, name: &str) -> u64 {
 #[test]
 fn workloads_are_listed_on_stdout() {
     let listed = Place::new().bench(&["list"]).ends(0, &[]).out;
-    for name in ["metrics", "ycsb-a", "ycsb-f", "durable-commit", "open-close", "tpch", "sql"] {
+    for name in ["metrics", "ycsb-a", "ycsb-f", "durable-commit", "open-close", "tpch", "devops", "sql"] {
         assert!(listed.lines().any(|line| line.split_whitespace().next() == Some(name)), "{listed}");
     }
 }
@@ -231,6 +231,19 @@ fn all_queries_of_tpch_run_and_their_answers_are_those_of_the_same_rows_in_memor
     place.quick(&["metrics", "--scale", "1"]).ends(2, &["workload tpch takes --scale"]);
 }
 
+#[test]
+fn all_of_tsbs_devops_queries_run_and_are_computed_anew() {
+    let place = Place::new();
+    let run = place.quick(&["devops", "--rows", "1", "--clients", "2", "--seed", "3", "-o", "a.json"]);
+    let run = run.ends(0, &["loading 69,120 rows of 8 hosts", "asking each query once"]);
+    assert!(run.out.contains("checked: every answer against one computed from the hosts' values"), "{}", run.out);
+    let result = place.json("a.json");
+    assert_eq!(result["parameters"], json!({"hosts": 8, "rows": 69_120, "metrics": 10}));
+    let operations = result["operations"].as_array().unwrap();
+    assert_eq!((operations.len(), &operations[13]["name"]), (15, &json!("lastpoint")));
+    assert!(operations.iter().all(|operation| operation["errors"] == 0));
+}
+
 /// A place in a directory that is on a device, as far as one can be named.
 fn on_a_device() -> Place {
     Place { dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() }
@@ -243,6 +256,7 @@ fn cold_runs_say_what_every_operation_has_read_from_the_device() {
         (&["metrics", "--rows", "4000"][..], &["get", "last", "range", "compare", "downsample"][..]),
         (&["ycsb-c", "--rows", "500"], &["read"]),
         (&["tpch", "--scale", "0.01"], &[]),
+        (&["devops", "--rows", "1"], &[]),
     ] {
         let run = place.quick(&[workload, &["--cold", "-o", "a.json"]].concat());
         if run.code == 1 && run.err.contains("keeps files in memory") {
@@ -281,7 +295,9 @@ fn what_lies_in_memory_is_not_run_cold() {
     let run = place.quick(&["ycsb-c", "--rows", "500", "--cold", "-o", "a.json"]);
     run.ends(1, &["this is no cold run", "in memory", "tmpfs"]);
     assert!(place.json("a.json")["failure"].as_str().unwrap().starts_with("this is no cold run"));
-    place.quick(&["ycsb-a", "--cold"]).ends(2, &["ycsb-a is not run cold: it writes", "metrics, ycsb-c, tpch are"]);
+    place
+        .quick(&["ycsb-a", "--cold"])
+        .ends(2, &["ycsb-a is not run cold: it writes", "metrics, ycsb-c, tpch, devops are"]);
     place.quick(&["learned-index", "--cold"]).ends(2, &["it works in memory"]);
     place.quick(&["ycsb-c", "--cold", "--clients", "2"]).ends(2, &["a cold run has one client"]);
 }
