@@ -286,7 +286,9 @@ fn row(result: &RunResult, name: &str, operation: &Operation, times: &Distributi
     let time = |nanos| if operation.count > 0 { show(nanos) } else { "—".to_owned() };
     cells.extend([times.p50, times.p90, times.p99, times.p999, times.p9999, times.max].map(time));
     cells.extend([count(operation.retries), count(operation.errors)]);
-    cells.extend(operation.device_bytes_each().map(size::show));
+    if result.settings.cold {
+        cells.push(operation.device_bytes_each().map_or("—".to_owned(), size::show));
+    }
     cells
 }
 

@@ -43,13 +43,7 @@ impl OwnTable<'_> {
     /// # Errors
     /// That a table of this name is there which the runner has not made; the engine's.
     pub(crate) fn make(&self, db: &Db) -> Result<Arc<TableDef>, Failure> {
-        let old = db.snapshot()?.table(self.name)?;
-        if let Some(old) = &old {
-            if !old.attributes.contains_key(MARK) {
-                let message = format!("the database has a table \"{}\" that omendb-bench has not made", self.name);
-                let hint = "It is left alone. Name another directory with --db, or rename the table.";
-                return Err(SqlError::new(state::DUPLICATE_TABLE, message).with_hint(hint).into());
-            }
+        if let Some(old) = left_by_earlier_run(db, self.name)? {
             let mut transaction = db.begin()?;
             transaction.drop_table(old.id)?;
             transaction.commit()?;
@@ -71,6 +65,20 @@ impl OwnTable<'_> {
         transaction.commit()?;
         Ok(table)
     }
+}
+
+/// The table of this name that an earlier run has left.
+///
+/// # Errors
+/// That there is one which the runner has not made; the engine's.
+pub(crate) fn left_by_earlier_run(db: &Db, name: &str) -> Result<Option<Arc<TableDef>>, Failure> {
+    let old = db.snapshot()?.table(name)?;
+    if old.as_ref().is_some_and(|old| !old.attributes.contains_key(MARK)) {
+        let message = format!("the database has a table \"{name}\" that omendb-bench has not made");
+        let hint = "It is left alone. Name another directory with --db, or rename the table.";
+        return Err(SqlError::new(state::DUPLICATE_TABLE, message).with_hint(hint).into());
+    }
+    Ok(old)
 }
 
 /// Writes out what is in memory, and waits until nothing is left to merge: so every run begins alike.

@@ -160,7 +160,15 @@ fn a_table_that_somebody_else_made_is_left_alone() {
     database.close().unwrap();
     place.quick(&["metrics"]).ends(1, &["\"bench_metrics\" that omendb-bench has not made", "hint"]);
     let database = omendb_sql::Database::open(omendb_sql::OpenOptions::dir(place.path("db"))).unwrap();
-    database.session().execute("INSERT INTO bench_metrics VALUES (1)").unwrap();
+    let session = database.session();
+    session.execute("INSERT INTO bench_metrics VALUES (1)").unwrap();
+    session.execute("CREATE TABLE orders (a BIGINT)").unwrap();
+    drop(session);
+    database.close().unwrap();
+    // The tables before it are not made either.
+    place.quick(&["tpch"]).ends(1, &["\"orders\" that omendb-bench has not made"]);
+    let database = omendb_sql::Database::open(omendb_sql::OpenOptions::dir(place.path("db"))).unwrap();
+    assert!(database.session().execute("SELECT * FROM region").is_err());
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod tables;
 
 use super::answer::{Expected, rows};
 use super::sessions::{Sessions, ask, rows_of};
-use super::{come_to_rest, note};
+use super::{come_to_rest, left_by_earlier_run, note};
 use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::workload::{Client, Entry, Kind, Workload};
@@ -69,6 +69,10 @@ impl Tpch<'_> {
     /// Loads all tables, into the database and into the reference.
     fn load(&mut self) -> Result<Reference, Failure> {
         let reference = Reference::new()?;
+        // Such names others may have, too: nothing is made where one of them is taken.
+        for table in &TABLES {
+            left_by_earlier_run(self.sessions.engine(), table.name)?;
+        }
         for table in &TABLES {
             let batches = table.load(self.sessions.engine(), self.settings, self.scale)?;
             let rows = rows_of(&batches);
