@@ -168,6 +168,9 @@ impl Drop for Lease {
     }
 }
 
+/// Files to be removed once no lease keeps them.
+type Waiting = BTreeMap<PathBuf, Numbered>;
+
 /// What an open database knows of leases: a writer, what it has not removed for their sake; a reader, its own.
 #[derive(Debug)]
 pub struct Leases {
@@ -175,7 +178,7 @@ pub struct Leases {
     dir: PathBuf,
     leases: PathBuf,
     /// Files that nothing names and some lease keeps.
-    waiting: Mutex<BTreeMap<PathBuf, Numbered>>,
+    waiting: Mutex<Waiting>,
     /// Held for as long as anything is read.
     own: Option<Lease>,
 }
@@ -217,17 +220,18 @@ impl Leases {
     }
 
     /// Of files as [`Leases::remove`] takes them those that no lease keeps, which their owner may remove or make another use of, now
-    /// or later: whoever takes a lease from now on finds a state without them. The others go once no lease keeps them any more.
+    /// or later: whoever takes a lease from now on finds a state without them. The others go once no lease keeps them any more: so one
+    /// that waited for that since an earlier call, and goes now, is not among those given.
     pub(crate) fn free(&self, files: impl IntoIterator<Item = (Numbered, PathBuf)>) -> Vec<PathBuf> {
         let mut waiting = self.waiting.lock();
         let live = self.live();
         let is_kept = |file: Numbered| live.iter().any(|bounds| bounds.keeps(file));
-        self.remove_waiting(&mut waiting, is_kept);
+        let gone = self.remove_waiting(&mut waiting, is_kept);
         let mut free = Vec::new();
         for (file, path) in files {
             if is_kept(file) {
                 waiting.insert(path, file);
-            } else {
+            } else if !gone.contains_key(&path) {
                 free.push(path);
             }
         }
@@ -243,15 +247,15 @@ impl Leases {
         }
     }
 
-    fn remove_waiting(&self, waiting: &mut BTreeMap<PathBuf, Numbered>, is_kept: impl Fn(Numbered) -> bool) {
-        waiting.retain(|path, file| {
-            let stays = is_kept(*file);
-            if !stays {
-                // What can't be removed now, the next opening tries again.
-                let _ = self.io.remove_file(path);
-            }
-            stays
-        });
+    /// Removes those that are not kept any more, and gives them.
+    fn remove_waiting(&self, waiting: &mut Waiting, is_kept: impl Fn(Numbered) -> bool) -> Waiting {
+        let (stay, gone) = std::mem::take(waiting).into_iter().partition(|(_, file)| is_kept(*file));
+        *waiting = stay;
+        for path in Waiting::keys(&gone) {
+            // What can't be removed now, the next opening tries again.
+            let _ = self.io.remove_file(path);
+        }
+        gone
     }
 
     /// What living readers need. Removes what dead ones have left.
@@ -349,6 +353,19 @@ mod tests {
         all.sweep();
         assert!(!is_there(&io, &low));
         assert!(leases(&io).is_empty());
+    }
+
+    #[test]
+    fn a_file_named_again_when_it_may_go_keeps_no_other_from_going() {
+        let io = io::memory();
+        let all = Leases::new(&io, dir());
+        let files = [7, 8].map(|number| (Numbered::Manifest(number), with_file(&io, &format!("manifest-{number:08}"))));
+        let lease = Lease::take(&io, dir()).unwrap();
+        lease.keep(Bounds { manifests: 8, ..BOUNDS }).unwrap();
+        assert!(!all.remove(files.iter().take(1).cloned()).unwrap(), "it waits");
+        drop(lease);
+        all.remove(files.clone()).unwrap();
+        assert!(files.iter().all(|(_, path)| !is_there(&io, path)));
     }
 
     #[test]
