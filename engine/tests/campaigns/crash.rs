@@ -351,7 +351,7 @@ fn crash_states_recover_to_a_prefix_of_history() {
     let distinct = Mutex::new(HashSet::new());
     let failed: Mutex<Option<String>> = Mutex::new(None);
     let totals: Mutex<BTreeMap<&str, Counts>> = Mutex::new(BTreeMap::new());
-    let next = AtomicU64::new(0);
+    let (next, told) = (AtomicU64::new(0), AtomicU64::new(0));
     let is_done = || distinct.lock().unwrap().len() as u64 >= wanted || failed.lock().unwrap().is_some();
     let work = || {
         let kinds = chosen.len() as u64;
@@ -365,6 +365,10 @@ fn crash_states_recover_to_a_prefix_of_history() {
             match crash_everywhere(workload, first_seed + job / kinds, &distinct) {
                 Ok(counts) => totals.lock().unwrap().entry(workload.name()).or_default().add(counts),
                 Err(what) => drop(failed.lock().unwrap().get_or_insert(what)),
+            }
+            let states = distinct.lock().unwrap().len() as u64;
+            if told.fetch_max(states / STATES, Ordering::SeqCst) < states / STATES {
+                writeln!(std::io::stderr(), "{states} distinct crash states, {:.0?}", began.elapsed()).unwrap();
             }
         }
     };
