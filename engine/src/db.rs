@@ -161,7 +161,9 @@ impl Db {
         };
         // Trees of this view keep their runs' files; they are to go.
         drop(view);
-        storages.into_iter().try_for_each(|id| worker::merge_all(store, id))
+        let merged = storages.into_iter().try_for_each(|id| worker::merge_all(store, id));
+        store.bury();
+        merged
     }
 
     /// Who has how much of the database's memory; what the layer above needs is reserved there.

@@ -72,11 +72,15 @@ impl Workers {
                 }
             }
         }
+        store.calls.lock().attended = true;
         Ok(workers)
     }
 
     pub(super) fn stop(self, store: &Store) {
-        store.calls.lock().stop = true;
+        {
+            let mut calls = store.calls.lock();
+            (calls.attended, calls.stop) = (false, true);
+        }
         store.called.notify_all();
         for thread in self.threads {
             // A thread that panicked has nothing more to say: what it did not publish is not there.
@@ -254,7 +258,7 @@ fn flush(store: &Store, id: StorageId, storage: &Storage, mem: &Arc<Mem>) -> Res
     };
     store.publish_runs(runs.iter(), edit, &[(id, Arc::clone(&storage.shared))])?;
     store.replace_mem(id, mem, &runs, &ranges);
-    store.retire(mem);
+    store.retire(Source::Mem(Arc::clone(mem)));
     store.counters.bytes_flushed.fetch_add(runs.iter().map(|run| run.bytes()).sum(), Ordering::Relaxed);
     store.counters.flushes.fetch_add(1, Ordering::Relaxed);
     store.log()?.release_before(released).map_err(|error| store.poison(error))
@@ -272,6 +276,7 @@ fn merge_due(store: &Store, ages: &Ages) -> Result<()> {
             }
             let _one = store.compacting.lock();
             idle &= !merge_some(store, id, ages)?;
+            store.bury();
         }
         if idle {
             return Ok(());
@@ -486,7 +491,7 @@ fn replace(
     };
     store.publish_runs(runs.iter(), edit, &[])?;
     store.replace_runs(id, &old, runs, level == LAST_LEVEL, cuts);
-    gone.iter().for_each(|run| run.doom());
+    gone.iter().for_each(|run| store.doom(run));
     Ok(true)
 }
 

@@ -1,6 +1,6 @@
 /*!
 A table's rows at one moment: its memtables and runs, newest first. A tree never changes; a new one takes its place. Who
-holds one, reads on from what it names, and a run's file goes when the last tree that names it is gone.
+holds one, reads on from what it names, and a run's file goes once the last tree that names it is gone.
 
 Age decides which version of a key counts: [`Tree::sources`] stand newest first, and of the sources that hold a key the first
 one has the newest version. So a reader needs no sequence number but within a memtable. A run holds only
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// The level of the one sorted sequence of disjoint runs that holds most of a table.
 pub const LAST_LEVEL: u8 = 7;
 
-/// A run's file, removed with the last reader once the run is no longer wanted. In a reader process it holds the lease that
+/// A run's file, removed when this is dropped once the run is no longer wanted. In a reader process it holds the lease that
 /// keeps it.
 #[derive(Debug)]
 pub(crate) struct RunFile {
@@ -97,7 +97,7 @@ impl RunRef {
         self.run.meta().bytes
     }
 
-    /// The file goes when the last reader does, or at once where there is none.
+    /// The file goes with the last reference to the run.
     pub(crate) fn doom(&self) {
         self.file.doomed.store(true, Ordering::Release);
     }
@@ -146,11 +146,6 @@ impl Mem {
             erased_len: AtomicUsize::new(0),
             first_lsn: AtomicU64::new(u64::MAX),
         })
-    }
-
-    /// Whether nobody else has it: then nobody will, since only trees hand it out.
-    pub(crate) fn is_ours_alone(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) == 1 && Arc::strong_count(&self.table) == 1
     }
 
     /// Deletes a range. Numbers must not go back from call to call, and nobody may read at this one before it is done.
@@ -213,6 +208,17 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// Whether nobody else has it: then nobody will, since only trees hand it out.
+    pub(crate) fn is_ours_alone(&self) -> bool {
+        match self {
+            Source::Mem(mem) => Arc::strong_count(mem) == 1 && Arc::strong_count(&mem.table) == 1,
+            Source::Run(run) => {
+                [Arc::strong_count(run), Arc::strong_count(&run.run), Arc::strong_count(&run.file)] == [1; 3]
+            }
+            Source::Erased(erased) => Arc::strong_count(erased) == 1,
+        }
+    }
+
     /// The source, and behind a memtable its deleted ranges.
     fn with_ranges(self) -> impl Iterator<Item = Source> {
         let ranges = match &self {

@@ -173,6 +173,8 @@ pub(crate) struct Calls {
     pub(crate) flush: u64,
     /// Grows with every call for merges.
     pub(crate) compact: u64,
+    /// Whether there are threads that hear them.
+    pub(crate) attended: bool,
     pub(crate) stop: bool,
 }
 
@@ -209,8 +211,8 @@ pub(crate) struct Store {
     pub(crate) maintenance: Mutex<()>,
     /// Held by whoever flushes: memtables of a storage go in their order, and the log is released in order.
     pub(crate) flushing: Mutex<()>,
-    /// Memtables that were flushed, and that somebody may still read: see [`Store::bury`].
-    retired: Mutex<Vec<Arc<Mem>>>,
+    /// Sources that no tree has any more, and that somebody may still read: see [`Store::bury`].
+    retired: Mutex<Vec<Source>>,
     /// Held by whoever merges, for one step: two merges of one storage never choose the same runs.
     pub(crate) compacting: Mutex<()>,
     /// Merges under way. Changed by the holder of [`Store::compacting`] only; held for moments.
@@ -334,6 +336,7 @@ impl Store {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.bury();
         self.leases.sweep();
         let Some(log) = self.log.as_ref() else { return Ok(()) };
         if self.is_poisoned() {
@@ -655,12 +658,20 @@ impl Store {
             return;
         }
         for (_, tree) in &storages {
-            tree.runs().for_each(|run| run.doom());
+            tree.runs().for_each(|run| self.doom(run));
         }
         let mut loads = self.loads.lock();
         ids.iter().for_each(|id| {
             loads.remove(id);
         });
+    }
+
+    /// Has a run's file go once nobody reads it: by a thread in the background, or where there is none, with its last reader.
+    pub(crate) fn doom(&self, run: &Arc<RunRef>) {
+        run.doom();
+        if self.calls.lock().attended {
+            self.retire(Source::Run(Arc::clone(run)));
+        }
     }
 
     /// The manifest's entry of a run.
@@ -681,21 +692,21 @@ impl Store {
         self.measure();
     }
 
-    /// Keeps a memtable that no tree has any more until [`Store::bury`] finds nobody who reads it.
-    pub(crate) fn retire(&self, mem: &Arc<Mem>) {
-        self.retired.lock().push(Arc::clone(mem));
+    /// Keeps a memtable or a run that no tree has any more until [`Store::bury`] finds nobody who reads it.
+    pub(crate) fn retire(&self, source: Source) {
+        self.retired.lock().push(source);
     }
 
-    /// Gives the memory of retired memtables back that nobody reads any more. That takes a tenth of a second for each, and is not for
-    /// whoever happens to be the last to look at one: a commit, mostly.
+    /// Gives back what retired sources hold that nobody reads any more: a memtable's memory, a run's file and its part of the cache.
+    /// That takes a tenth of a second for each, and is not for whoever happens to be the last to look at one: a commit, mostly.
     pub(crate) fn bury(&self) {
-        let free: Vec<Arc<Mem>> = self.retired.lock().extract_if(.., |mem| mem.is_ours_alone()).collect();
+        let free: Vec<Source> = self.retired.lock().extract_if(.., |source| source.is_ours_alone()).collect();
         drop(free);
     }
 
     /// Whether [`Store::bury`] would give something back.
     pub(crate) fn has_to_bury(&self) -> bool {
-        self.retired.lock().iter().any(|mem| mem.is_ours_alone())
+        self.retired.lock().iter().any(Source::is_ours_alone)
     }
 
     /// Takes runs out of a tree and puts others in, by age, and of deleted ranges what is left: the order is that which

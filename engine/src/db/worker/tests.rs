@@ -326,3 +326,31 @@ fn a_flushed_memtable_goes_with_the_flushes_and_not_with_its_last_reader() {
     assert!(memtable.upgrade().is_none());
     assert!(!store.has_to_bury());
 }
+
+/// Whoever reads a merged run last does not pay for removing its file, where there is somebody else to do that.
+#[test]
+fn a_merged_run_goes_with_the_merges_and_not_with_its_last_reader() {
+    for attended in [true, false] {
+        let mut world = World::new(1);
+        let store = Arc::clone(&world.db.inner.store);
+        store.calls.lock().attended = attended;
+        let mut write = |rows: &[(i64, i64)]| {
+            let mut txn = world.db.begin().unwrap();
+            world.write_into(&mut txn, WriteKind::Put, rows);
+            txn.commit().unwrap();
+            world.db.flush().unwrap();
+        };
+        write(&[(1, 1), (3, 3)]);
+        let run = store.view().trees.values().last().unwrap().tree.runs().next().unwrap().id();
+        let path = crate::run::file_path(&store.dir, run);
+        let is_there = || store.io.exists(&path).unwrap().is_some();
+        write(&[(2, 2)]);
+        let reader = world.db.snapshot().unwrap();
+        world.db.compact(None).unwrap();
+        assert!(is_there() && !store.has_to_bury(), "it is read");
+        drop(reader);
+        assert_eq!((is_there(), store.has_to_bury()), (attended, attended));
+        store.bury();
+        assert!(!is_there() && !store.has_to_bury());
+    }
+}
