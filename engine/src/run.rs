@@ -52,7 +52,7 @@ mod writer;
 pub(crate) use bring::Misses;
 pub use meta::RunMeta;
 pub use predicate::{ColumnPredicate, CompareOp, Test};
-pub use reader::{Found, Run, RunIndexStats};
+pub use reader::{Found, Run, RunIndexStats, Wanted};
 pub use scan::{RunScan, RunScanMetrics, RunScanOptions, SCAN_ROWS_MAX};
 pub use select::decides;
 pub use statistics::SliceStats;

@@ -78,10 +78,17 @@ pub struct ScanRequest {
 /// A row the caller owns and reuses.
 #[derive(Debug, Clone, Default)]
 pub struct Row {
-    /// The commit that wrote it.
-    pub seq: Seq,
+    /// The commit that wrote it. A lookup tells it where there is a number already ([`Row::numbered`]): it costs reading one more column.
+    pub seq: Option<Seq>,
     /// The values of the projection, in its order.
     pub values: Vec<Value>,
+}
+
+impl Row {
+    /// One of which lookups tell the number, too.
+    pub fn numbered() -> Row {
+        Row { seq: Some(0), values: Vec::new() }
+    }
 }
 
 /// What a scan has done so far.
@@ -177,6 +184,11 @@ impl Projection {
             places.push(Some(place));
         }
         Ok(Projection { stored, places, expiry: None })
+    }
+
+    /// Whether the sequence number is among what is wanted.
+    pub(crate) fn has_seq(&self) -> bool {
+        self.places.iter().any(Option::is_none)
     }
 
     /// The same for lookups that find no row that has expired.

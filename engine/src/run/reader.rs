@@ -62,10 +62,25 @@ pub struct Found {
     pub slice: u32,
     /// Its row within the slice.
     pub row: u32,
-    /// The sequence number stored with it.
-    pub seq: Seq,
+    /// The sequence number stored with it, where that was asked for.
+    pub seq: Option<Seq>,
     /// Whether it is a tombstone.
     pub tombstone: bool,
+}
+
+/// What a lookup is to tell of a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'c> {
+    /// Columns that are read, now or soon: their units come into the cache along with the key's. One that the run does not have is
+    /// NULL.
+    pub columns: &'c [(ColumnId, ColumnType)],
+    /// Whether the row's sequence number is told, which lies in a column of its own.
+    pub seq: bool,
+}
+
+impl Wanted<'static> {
+    /// Where the row is, and its number.
+    pub const NUMBER: Wanted<'static> = Wanted { columns: &[], seq: true };
 }
 
 /// The index of a run, as `\index` shows it.
@@ -177,43 +192,38 @@ impl Run {
         loaded.first_key_of(loaded.checked_slice(slice)?, &pin)
     }
 
-    /// Finds the row of `key`.
+    /// Finds the row of `key`, and its sequence number.
     ///
     /// # Errors
     /// `Corruption` for bytes that are not what was written; `Io`.
     pub fn find(&self, key: &[u8]) -> Result<Option<Found>> {
-        self.look_up(key, &[], |_, _| Ok(()), || self.bring(key, &[]))
+        self.look_up(key, Wanted::NUMBER, |_, _| Ok(()), || self.bring(key, Wanted::NUMBER))
     }
 
-    /// Finds the row of `key`, and puts the values of its columns into `out`, in place of those that are there. A column that the
-    /// run does not have is NULL. The values of a tombstone are not read.
+    /// Finds the row of `key`, and puts the values of its columns into `out`, in place of those that are there. The values of a
+    /// tombstone are not read.
     ///
     /// # Errors
     /// As [`Run::read_row`].
-    pub fn get(
-        &self,
-        key: &[u8],
-        projection: &[(ColumnId, ColumnType)],
-        out: &mut Vec<Value>,
-    ) -> Result<Option<Found>> {
-        self.get_bringing(key, projection, out, || self.bring(key, projection))
+    pub fn get(&self, key: &[u8], wanted: Wanted<'_>, out: &mut Vec<Value>) -> Result<Option<Found>> {
+        self.get_bringing(key, wanted, out, || self.bring(key, wanted))
     }
 
     /// As [`Run::get`]; where the cache lacks something, `bring` should see to it first.
     pub(crate) fn get_bringing(
         &self,
         key: &[u8],
-        projection: &[(ColumnId, ColumnType)],
+        wanted: Wanted<'_>,
         out: &mut Vec<Value>,
         bring: impl FnOnce(),
     ) -> Result<Option<Found>> {
-        self.look_up(key, projection, |cells, (loaded, spot, row)| cells.read(loaded, spot, row, out), bring)
+        self.look_up(key, wanted, |cells, (loaded, spot, row)| cells.read(loaded, spot, row, out), bring)
     }
 
     fn look_up(
         &self,
         key: &[u8],
-        projection: &[(ColumnId, ColumnType)],
+        wanted: Wanted<'_>,
         read: impl FnOnce(&Cells<'_>, (&Loaded, &Spot, u32)) -> Result<()>,
         bring: impl FnOnce(),
     ) -> Result<Option<Found>> {
@@ -222,12 +232,12 @@ impl Run {
         }
         let loaded = self.loaded()?;
         let spot = loaded.spot_of(loaded.index.find(key))?;
-        let wanted = Cells::of(loaded, projection)?;
-        if !loaded.needs(wanted.places()).all(|column| loaded.has(&spot, column)) {
+        let unread = Cells::of(loaded, wanted.columns)?;
+        if !loaded.needs(unread.places(), wanted.seq).all(|column| loaded.has(&spot, column)) {
             bring();
         }
         let pin = self.cache.pin();
-        let mut cells = wanted;
+        let mut cells = unread;
         // What comes after the search is asked for before it.
         let guarded = loaded.payload(&spot, loaded.guard_column(), &pin)?;
         prefetch_payload(guarded);
@@ -236,7 +246,7 @@ impl Run {
         if !exact {
             return Ok(None);
         }
-        let found = loaded.found(&at, row, &pin)?;
+        let found = loaded.found(&at, row, wanted.seq, &pin)?;
         if !found.tombstone {
             if at.slice != spot.slice {
                 cells.locate(loaded, &at, &pin)?;
@@ -248,10 +258,10 @@ impl Run {
 
     /// Reads what a lookup of a key needs and the cache does not have.
     #[cold]
-    fn bring(&self, key: &[u8], projection: &[(ColumnId, ColumnType)]) {
+    fn bring(&self, key: &[u8], wanted: Wanted<'_>) {
         let mut misses = Misses::default();
         // The lookup itself meets the same error.
-        let _ = self.add_misses(key, projection, &mut misses);
+        let _ = self.add_misses(key, wanted, &mut misses);
         misses.read();
     }
 
@@ -259,16 +269,11 @@ impl Run {
     ///
     /// # Errors
     /// As [`Run::read_row`].
-    pub(crate) fn add_misses<'r>(
-        &'r self,
-        key: &[u8],
-        projection: &[(ColumnId, ColumnType)],
-        misses: &mut Misses<'r>,
-    ) -> Result<()> {
+    pub(crate) fn add_misses<'r>(&'r self, key: &[u8], wanted: Wanted<'_>, misses: &mut Misses<'r>) -> Result<()> {
         if self.spans(key) {
             let loaded = self.loaded()?;
             let spot = loaded.spot_of(loaded.index.find(key))?;
-            misses.add(loaded, &spot, loaded.needs(Cells::of(loaded, projection)?.places()));
+            misses.add(loaded, &spot, loaded.needs(Cells::of(loaded, wanted.columns)?.places(), wanted.seq));
         }
         Ok(())
     }
@@ -278,37 +283,37 @@ impl Run {
         self.meta.min_key.as_slice() <= key && key <= self.meta.max_key.as_slice()
     }
 
-    /// Finds the rows of many keys: a result for each, in their order; in key order it is fastest. What their rows' columns of
-    /// `projection` need comes into the cache along with it.
+    /// Finds the rows of many keys: a result for each, in their order; in key order it is fastest.
     ///
     /// # Errors
     /// As [`Run::read_row`].
-    pub fn find_many(
-        &self,
-        keys: &[&[u8]],
-        projection: &[(ColumnId, ColumnType)],
-        out: &mut Vec<Option<Found>>,
-    ) -> Result<()> {
+    pub fn find_many(&self, keys: &[&[u8]], wanted: Wanted<'_>, out: &mut Vec<Option<Found>>) -> Result<()> {
         let loaded = self.loaded()?;
         let mut slices = Vec::with_capacity(keys.len());
         loaded.index.find_batch(keys, &mut slices);
-        let cells = Cells::of(loaded, projection)?;
+        let cells = Cells::of(loaded, wanted.columns)?;
         out.clear();
         out.reserve(keys.len());
         for (keys, slices) in keys.chunks(BRING_KEYS_MAX).zip(slices.chunks(BRING_KEYS_MAX)) {
             let spots: Vec<Spot> = slices.iter().map(|slice| loaded.spot_of(*slice)).collect::<Result<_>>()?;
             let mut misses = Misses::default();
-            spots.iter().for_each(|spot| misses.add(loaded, spot, loaded.needs(cells.places())));
+            spots.iter().for_each(|spot| misses.add(loaded, spot, loaded.needs(cells.places(), wanted.seq)));
             misses.read();
             for (keys, spots) in keys.chunks(GROUP).zip(spots.chunks(GROUP)) {
-                self.find_group(loaded, keys, spots, out)?;
+                self.find_group(loaded, (keys, spots), wanted.seq, out)?;
             }
         }
         Ok(())
     }
 
     /// Finds a few keys in the slices where the index looks, the memory of all of which is asked for first.
-    fn find_group(&self, loaded: &Loaded, keys: &[&[u8]], spots: &[Spot], out: &mut Vec<Option<Found>>) -> Result<()> {
+    fn find_group(
+        &self,
+        loaded: &Loaded,
+        (keys, spots): (&[&[u8]], &[Spot]),
+        with_seq: bool,
+        out: &mut Vec<Option<Found>>,
+    ) -> Result<()> {
         let pin = self.cache.pin();
         let mut payloads: SmallVec<[Option<&[u8]>; GROUP]> = SmallVec::new();
         for spot in spots {
@@ -318,7 +323,7 @@ impl Run {
         }
         for ((key, spot), guarded) in keys.iter().zip(spots).zip(payloads) {
             let (at, row, exact) = self.locate_in(loaded, key, *spot, guarded, &pin)?;
-            out.push(if exact { Some(loaded.found(&at, row, &pin)?) } else { None });
+            out.push(if exact { Some(loaded.found(&at, row, with_seq, &pin)?) } else { None });
         }
         Ok(())
     }
@@ -326,7 +331,7 @@ impl Run {
     #[cfg(test)]
     pub(super) fn find_from(&self, loaded: &Loaded, key: &[u8], slice: usize, pin: &Pin<'_>) -> Result<Option<Found>> {
         let (at, row, exact) = self.locate_from(loaded, key, slice, pin)?;
-        if exact { loaded.found(&at, row, pin).map(Some) } else { Ok(None) }
+        if exact { loaded.found(&at, row, true, pin).map(Some) } else { Ok(None) }
     }
 
     /// The first row whose key is not less than `key`, which need not be a whole key.
@@ -571,9 +576,10 @@ impl Loaded {
         }
     }
 
-    /// The columns that a lookup looks at: those of the key, those at `places`, sequence number and kind where rows differ in them.
-    fn needs(&self, places: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
-        let seq = (self.footer.min_seq != self.footer.max_seq).then(|| self.seq_column());
+    /// The columns that a lookup looks at: those of the key, those at `places`, the kind where rows differ in it, and so the sequence
+    /// number if it is wanted.
+    fn needs(&self, places: impl Iterator<Item = usize>, with_seq: bool) -> impl Iterator<Item = usize> {
+        let seq = (with_seq && self.footer.min_seq != self.footer.max_seq).then(|| self.seq_column());
         let kind = (self.footer.tombstones > 0).then(|| self.kind_column());
         self.key.iter().map(|column| column.place).chain(seq).chain(kind).chain(places)
     }
@@ -760,8 +766,9 @@ impl Loaded {
 
     /// What is to be said of a row that was found.
     #[inline]
-    fn found(&self, spot: &Spot, row: u32, pin: &Pin<'_>) -> Result<Found> {
-        Ok(Found { slice: spot.slice, row, seq: self.seq(spot, row, pin)?, tombstone: self.tombstone(spot, row, pin)? })
+    fn found(&self, spot: &Spot, row: u32, with_seq: bool, pin: &Pin<'_>) -> Result<Found> {
+        let seq = if with_seq { Some(self.seq(spot, row, pin)?) } else { None };
+        Ok(Found { slice: spot.slice, row, seq, tombstone: self.tombstone(spot, row, pin)? })
     }
 
     fn seq(&self, spot: &Spot, row: u32, pin: &Pin<'_>) -> Result<Seq> {

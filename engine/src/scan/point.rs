@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::memtable::Entry;
 use crate::row::RowReader;
-use crate::run::{Found, Misses, RunSchema};
+use crate::run::{Found, Misses, RunSchema, Wanted};
 use crate::scan::expiry::Expiry;
 use crate::scan::tree::{Erased, Mem, RunRef, Source, Tree, is_erased};
 use crate::scan::{Layer, Projection, Row};
@@ -40,7 +40,7 @@ impl Place {
     pub(crate) fn seq(&self) -> Seq {
         match self {
             Place::Mem(entry) => entry.seq(),
-            Place::Run(run, found) => run.fixed_seq.unwrap_or(found.seq),
+            Place::Run(run, found) => run.seq_of(found).unwrap_or_default(),
             Place::Erased(seq) => *seq,
         }
     }
@@ -152,7 +152,7 @@ pub(crate) fn find(overlay: &[Layer], tree: &Tree, key: &[u8], at: Seq) -> Resul
 /// Reads what a lookup of `key` needs and the cache does not have, of `run` and all runs that are asked after it: in one go, since
 /// what they will be asked is known before any has answered.
 #[cold]
-fn bring_from(run: &Arc<RunRef>, overlay: &[Layer], tree: &Tree, key: &[u8], columns: &[(ColumnId, ColumnType)]) {
+fn bring_from(run: &Arc<RunRef>, overlay: &[Layer], tree: &Tree, key: &[u8], wanted: Wanted<'_>) {
     let sources = overlay.iter().map(|layer| &layer.source).chain(&tree.upper);
     let upper = sources.filter_map(|source| match source {
         Source::Run(run) => Some(run),
@@ -162,7 +162,7 @@ fn bring_from(run: &Arc<RunRef>, overlay: &[Layer], tree: &Tree, key: &[u8], col
     let mut misses = Misses::default();
     for run in runs.skip_while(|other| !Arc::ptr_eq(other, run)) {
         // A run that can't be asked says so when it is.
-        let _ = run.run.add_misses(key, columns, &mut misses);
+        let _ = run.run.add_misses(key, wanted, &mut misses);
     }
     misses.read();
 }
@@ -170,13 +170,13 @@ fn bring_from(run: &Arc<RunRef>, overlay: &[Layer], tree: &Tree, key: &[u8], col
 /// What a lookup has found.
 enum Answer {
     Place(Place),
-    /// The values of the projection's stored columns are read.
-    Read(Seq),
+    /// The values of the projection's stored columns are read, and the row's number if it is wanted.
+    Read(Option<Seq>),
     Deleted,
 }
 
-/// Reads the newest version of `key` at or below `at` in the order of the projection into `row`; false where there is none, it is deleted
-/// or has expired.
+/// Reads the newest version of `key` at or below `at` in the order of the projection into `row`, with its number where the row or the
+/// projection asks for one; false where there is none, it is deleted or has expired.
 pub(crate) fn get(
     overlay: &[Layer],
     tree: &Tree,
@@ -188,24 +188,26 @@ pub(crate) fn get(
     let plain = projection.places.iter().enumerate().all(|(at, place)| *place == Some(at));
     let mut apart = Vec::new();
     let stored = if plain { &mut row.values } else { &mut apart };
+    let wanted = Wanted { columns: &projection.stored, seq: row.seq.is_some() || projection.has_seq() };
     let in_run = |run: &Arc<RunRef>| {
-        let bring = || bring_from(run, overlay, tree, key, &projection.stored);
-        let found = run.run.get_bringing(key, &projection.stored, stored, bring)?;
+        let found = run.run.get_bringing(key, wanted, stored, || bring_from(run, overlay, tree, key, wanted))?;
         Ok(found.map(|found| match found.tombstone {
             true => Answer::Deleted,
-            false => Answer::Read(run.fixed_seq.unwrap_or(found.seq)),
+            false => Answer::Read(run.seq_of(&found)),
         }))
     };
-    row.seq = match ask(overlay, tree, key, at, Answer::Place, in_run)? {
+    let seq = match ask(overlay, tree, key, at, Answer::Place, in_run)? {
         None | Some(Answer::Deleted) => return Ok(false),
         Some(Answer::Read(seq)) => seq,
         Some(Answer::Place(place)) if place.is_tombstone() => return Ok(false),
         Some(Answer::Place(place)) => {
             stored.clear();
             place.values(&tree.schema, &projection.stored, stored)?;
-            place.seq()
+            Some(place.seq())
         }
     };
+    let seq = seq.unwrap_or_default();
+    row.seq = row.seq.map(|_| seq);
     let expired = |(expiry, place): &(Expiry, usize)| stored.get(*place).is_some_and(|v| expiry.has_expired(v));
     if projection.expiry.as_ref().is_some_and(expired) {
         return Ok(false);
@@ -217,7 +219,7 @@ pub(crate) fn get(
     row.values.clear();
     for wanted in &projection.places {
         row.values.push(match wanted {
-            None => Value::Int(row.seq.cast_signed()),
+            None => Value::Int(seq.cast_signed()),
             Some(at) => apart.get(*at).cloned().ok_or_else(|| Error::internal("a source left out a column"))?,
         });
     }
@@ -238,11 +240,11 @@ impl Known<'_> {
         matches!(self, Known::Nothing)
     }
 
-    /// The number of the row that is there; `None` where none is.
+    /// The number of the row that is there, 0 where that was not asked for; `None` where no row is.
     fn seq(&self) -> Option<Seq> {
         match self {
             Known::Nothing => None,
-            Known::Run(run, found) => (!found.tombstone).then(|| run.fixed_seq.unwrap_or(found.seq)),
+            Known::Run(run, found) => (!found.tombstone).then(|| run.seq_of(found).unwrap_or_default()),
             Known::Place(place) => (!place.is_tombstone()).then(|| place.seq()),
         }
     }
@@ -265,9 +267,9 @@ impl<'t> Batch<'t> {
         Batch { known: keys.iter().map(|_| Known::Nothing).collect(), keys, open }
     }
 
-    fn ask(&mut self, source: &'t Source, at: Seq, columns: &[(ColumnId, ColumnType)]) -> Result<()> {
+    fn ask(&mut self, source: &'t Source, at: Seq, wanted: Wanted<'_>) -> Result<()> {
         match source {
-            Source::Run(run) => self.ask_run(run, 0..self.keys.len(), columns),
+            Source::Run(run) => self.ask_run(run, 0..self.keys.len(), wanted),
             Source::Mem(mem) => {
                 self.ask_each(|key| find_in_mem(mem, key, at));
                 Ok(())
@@ -290,13 +292,8 @@ impl<'t> Batch<'t> {
         }
     }
 
-    /// Asks a run for the keys at `places`. `columns` will be read of the rows.
-    fn ask_run(
-        &mut self,
-        run: &'t Arc<RunRef>,
-        places: Range<usize>,
-        columns: &[(ColumnId, ColumnType)],
-    ) -> Result<()> {
+    /// Asks a run for the keys at `places`.
+    fn ask_run(&mut self, run: &'t Arc<RunRef>, places: Range<usize>, wanted: Wanted<'_>) -> Result<()> {
         let keys = self.keys.get(places.clone()).unwrap_or_default();
         let start = places.start + keys.partition_point(|key| *key < run.first_key());
         let end = places.start + keys.partition_point(|key| *key <= run.last_key());
@@ -307,7 +304,7 @@ impl<'t> Batch<'t> {
             return Ok(());
         }
         let mut found = Vec::new();
-        run.run.find_many(&keys, columns, &mut found)?;
+        run.run.find_many(&keys, wanted, &mut found)?;
         for (place, found) in places.into_iter().zip(found) {
             if let (Some(known), Some(found)) = (self.known.get_mut(place), found) {
                 *known = Known::Run(run, found);
@@ -317,15 +314,9 @@ impl<'t> Batch<'t> {
         Ok(())
     }
 
-    fn ask_all(
-        &mut self,
-        overlay: &'t [Layer],
-        tree: &'t Tree,
-        at: Seq,
-        columns: &[(ColumnId, ColumnType)],
-    ) -> Result<()> {
+    fn ask_all(&mut self, overlay: &'t [Layer], tree: &'t Tree, at: Seq, wanted: Wanted<'_>) -> Result<()> {
         for layer in overlay {
-            self.ask(&layer.source, layer.at, columns)?;
+            self.ask(&layer.source, layer.at, wanted)?;
         }
         if !tree.active.is_empty() {
             self.ask_each(|key| find_in_mem(&tree.active, key, at));
@@ -334,7 +325,7 @@ impl<'t> Batch<'t> {
             if self.open == 0 {
                 return Ok(());
             }
-            self.ask(source, at, columns)?;
+            self.ask(source, at, wanted)?;
         }
         let mut start = 0;
         for run in &tree.last {
@@ -343,7 +334,7 @@ impl<'t> Batch<'t> {
                 return Ok(());
             }
             let end = start + rest.partition_point(|key| *key <= run.last_key());
-            self.ask_run(run, start..end, columns)?;
+            self.ask_run(run, start..end, wanted)?;
             start = end;
         }
         Ok(())
@@ -395,7 +386,7 @@ pub(crate) fn read_many(
     let mut sorted: Vec<(&[u8], u32)> = keys.iter().map(Key::as_ref).zip(0..count).collect();
     sorted.sort_unstable();
     let mut batch = Batch::new(sorted.iter().map(|(key, _)| *key).collect());
-    batch.ask_all(overlay, tree, at, &projection.stored)?;
+    batch.ask_all(overlay, tree, at, Wanted { columns: &projection.stored, seq: projection.has_seq() })?;
     let (columns, live) = batch.read(tree, projection)?;
 
     // Rows that have expired go, and the others get into the order of the keys asked for.

@@ -19,7 +19,7 @@ any other the range deletes nothing, wherever it stands.
 use crate::io::sync::Mutex;
 use crate::lease::{Leases, Numbered};
 use crate::memtable::Memtable;
-use crate::run::{Run, RunSchema, file_path};
+use crate::run::{Found, Run, RunSchema, file_path};
 use crate::scan::plan::Span;
 use crate::types::{RunId, Seq};
 use crate::wal::Lsn;
@@ -95,6 +95,11 @@ impl RunRef {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.run.meta().bytes
+    }
+
+    /// The number of a row that was found, if it was asked for.
+    pub(crate) fn seq_of(&self, found: &Found) -> Option<Seq> {
+        self.fixed_seq.or(found.seq)
     }
 
     /// The file goes with the last reference to the run.

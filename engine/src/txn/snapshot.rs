@@ -111,7 +111,8 @@ impl Snapshot {
         layers
     }
 
-    /// The row with this key: its projected values and sequence number go into `row`. False when there is none.
+    /// The row with this key: its projected values go into `row`, and its sequence number if `row` asks for one. False when there is
+    /// none.
     ///
     /// # Errors
     /// `NoSuchColumn`; errors of reading.

@@ -193,14 +193,14 @@ fn increment(db: &Db, changes: &mut Vec<Change>) -> Result<Seq> {
     let snapshot = db.snapshot()?;
     let table = snapshot.table("t")?.expect("the table is there");
     let key = KeySchema::of(&table)?.encode(&[Value::Int(SHARED)])?;
-    let mut row = Row::default();
+    let mut row = Row::numbered();
     let found = snapshot.get(&table, &key, &table.column_ids(), &mut row)?;
     let now = match row.values.get(1) {
         Some(Value::Int(tag)) if found => *tag as u64,
         _ => 0,
     };
     let batch = model::rows(&table, &[(SHARED, now + 4)]);
-    let seqs = [row.seq];
+    let seqs = [row.seq.unwrap()];
     let expectation = if found { Expectation::Unchanged(&seqs) } else { Expectation::Absent };
     txn.write(&table, WriteKind::Put, &table.column_ids(), &batch, expectation)?;
     for change in changes.iter() {

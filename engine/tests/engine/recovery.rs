@@ -219,11 +219,11 @@ fn simulated_threads_lose_no_update() {
                         let mut done = 0;
                         while done < 12 {
                             let snapshot = db.snapshot().unwrap();
-                            let mut row = Row::default();
+                            let mut row = Row::numbered();
                             assert!(snapshot.get(&t, &key(&t, &[Value::Int(0)]), &t.column_ids(), &mut row).unwrap());
                             let Value::Int(now) = row.values[1] else { panic!() };
                             let mine = ints(&[(0, now + 1)]);
-                            match try_put(&db, &t, &mine, Expectation::Unchanged(&[row.seq])) {
+                            match try_put(&db, &t, &mine, Expectation::Unchanged(&[row.seq.unwrap()])) {
                                 Ok(_) => done += 1,
                                 Err(error) if error.kind() == ErrorKind::WriteConflict => {
                                     *conflicts.lock().unwrap() += 1

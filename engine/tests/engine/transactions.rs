@@ -106,12 +106,13 @@ fn threads_that_increment_a_counter_lose_nothing() {
                 let columns = t.column_ids();
                 let mut done = 0;
                 while done < 150 {
-                    let mut row = omendb_engine::db::Row::default();
+                    let mut row = omendb_engine::db::Row::numbered();
                     let mut txn = db.begin().unwrap();
                     assert!(txn.snapshot().get(&t, &key(&t, &[Value::Int(1)]), &columns, &mut row).unwrap());
                     let Value::Int(now) = row.values[1] else { panic!() };
                     let rows = batch(&t, &columns, &ints(&[(1, now + 1)]));
-                    txn.write(&t, WriteKind::Put, &columns, &rows, Expectation::Unchanged(&[row.seq])).unwrap();
+                    txn.write(&t, WriteKind::Put, &columns, &rows, Expectation::Unchanged(&[row.seq.unwrap()]))
+                        .unwrap();
                     match txn.commit() {
                         Ok(_) => done += 1,
                         Err(error) => assert_eq!(error.kind(), ErrorKind::WriteConflict),

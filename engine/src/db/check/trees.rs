@@ -184,7 +184,7 @@ impl Check<'_> {
         }
         for entry in runs {
             let run = Run::open(self.io, self.dir, entry.meta.clone(), &self.cache)?;
-            if run.find(key)?.is_some_and(|found| entry.fixed_seq.unwrap_or(found.seq) >= seq) {
+            if run.find(key)?.is_some_and(|found| entry.fixed_seq.or(found.seq) >= Some(seq)) {
                 return Ok(true);
             }
         }

@@ -22,18 +22,21 @@ fn check(table: &Table, options: RunOptions, random: &mut Random) -> Arc<Run> {
     let step = (table.rows.len() / 3000).max(1);
     for row in table.rows.iter().step_by(step) {
         let found = run.find(&row.key).unwrap().unwrap_or_else(|| panic!("{:?} is lost", row.key));
-        assert_eq!((found.seq, found.tombstone), (row.seq, row.tombstone));
+        assert_eq!((found.seq, found.tombstone), (Some(row.seq), row.tombstone));
         values.clear();
         run.read_row(&found, &table.schema.columns, &mut values).unwrap();
         assert!(values.iter().zip(&row.values).all(|(a, b)| same(a, b)), "{values:?} {:?}", row.values);
         // At once, over whatever values were there: those of the row before, first to last.
         once.reverse();
-        assert_eq!(run.get(&row.key, &table.schema.columns, &mut once).unwrap(), Some(found));
+        let wanted = |seq| Wanted { columns: &table.schema.columns, seq };
+        assert_eq!(run.get(&row.key, wanted(true), &mut once).unwrap(), Some(found));
+        let numberless = run.get(&row.key, wanted(false), &mut once).unwrap();
+        assert_eq!(numberless, Some(Found { seq: None, ..found }));
         assert!(row.tombstone || once.iter().zip(&row.values).all(|(a, b)| same(a, b)), "{once:?} {:?}", row.values);
         for absent in neighbours(&row.key) {
             let there = table.rows.binary_search_by(|row| row.key.as_slice().cmp(&absent)).is_ok();
             assert_eq!(run.find(&absent).unwrap().is_some(), there);
-            assert_eq!(run.get(&absent, &[], &mut Vec::new()).unwrap().is_some(), there);
+            assert_eq!(run.get(&absent, Wanted::NUMBER, &mut Vec::new()).unwrap().is_some(), there);
         }
     }
     let stats = run.index_stats().unwrap();
@@ -225,7 +228,7 @@ fn many_keys_are_found_at_once() {
     keys.extend(table.rows.iter().flat_map(|row| neighbours(&row.key)));
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mut found = Vec::new();
-    run.find_many(&keys, &[], &mut found).unwrap();
+    run.find_many(&keys, Wanted::NUMBER, &mut found).unwrap();
     assert!(keys.iter().zip(&found).all(|(key, found)| run.find(key).unwrap() == *found));
 }
 
@@ -270,7 +273,7 @@ fn a_run_with_one_sequence_number_stores_none() {
     let fixed = write(&io, 2, &table, RunOptions { fixed_seq: Some(42), ..RunOptions::default() }, random);
     assert!(fixed.bytes < many.bytes);
     assert_eq!((fixed.min_seq, fixed.max_seq), (42, 42));
-    assert_eq!(open(&io, &fixed).find(&table.rows[9].key).unwrap().unwrap().seq, 42);
+    assert_eq!(open(&io, &fixed).find(&table.rows[9].key).unwrap().unwrap().seq, Some(42));
 }
 
 #[test]

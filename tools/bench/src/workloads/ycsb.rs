@@ -495,6 +495,8 @@ impl YcsbClient<'_> {
     fn update(&mut self, key: &Key, number: u64, field: usize) -> Result<u64, Error> {
         let ycsb = self.ycsb;
         let mut transaction = ycsb.db.begin()?;
+        // The number is for the commit to hold the row against.
+        self.row.seq = Some(0);
         self.found = transaction.snapshot().get(&self.table.def, key, &self.table.columns, &mut self.row)?;
         if !self.found {
             // `check` says so.
@@ -511,7 +513,7 @@ impl YcsbClient<'_> {
             return Ok(0);
         }
         let batch = self.table.batch(std::slice::from_ref(&self.row.values))?;
-        let seqs = [self.row.seq];
+        let seqs = [self.row.seq.unwrap_or_default()];
         transaction.write(
             &self.table.def,
             WriteKind::Put,
@@ -636,6 +638,7 @@ impl Client for YcsbClient<'_> {
             Drawn::Nothing => Err(Error::internal("an operation that was not drawn").into()),
             Drawn::Read { key, .. } => {
                 let columns = &self.table.columns;
+                self.row.seq = None;
                 self.found = self.ycsb.db.snapshot()?.get(&self.table.def, &key, columns, &mut self.row)?;
                 Ok(1)
             }
