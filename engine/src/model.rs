@@ -25,6 +25,7 @@ bits of the whole gap on it: the fence.) `find` is monotone in k.
     STree        all heads, as a search tree whose nodes are cache lines         8                       model/stree.rs
     Eytzinger    16-byte keys, as a branch-free binary search tree               16                      model/eytzinger.rs
     Separators   shortest separating strings, front-coded, with 8-byte heads     what the keys ask for   model/front.rs
+                 in memory the heads alone, where those say everything           9                       model/short.rs
 ```
 
 **Choice.** `Auto` takes fences for a run of up to 16,384 slices: they fit a processor's cache and are the fastest there. Above
@@ -57,6 +58,7 @@ mod head;
 mod line;
 mod map;
 mod prefetch;
+mod short;
 mod simd;
 mod stree;
 #[cfg(test)]
@@ -74,6 +76,7 @@ use fences::Fences;
 use front::FrontCoded;
 use head::{HeadMap, reach_wide};
 use line::Lines;
+use short::ShortStrings;
 use std::fmt;
 use stree::BATCH;
 use wire::{WHAT, cut_short, damaged};
@@ -208,6 +211,8 @@ enum Body {
     Heads(HeadMap, Fences),
     Wide(Eytzinger<u128>),
     Separators(FrontCoded),
+    /// Separators, too.
+    Short(ShortStrings),
 }
 
 /// What every index begins with.
@@ -295,7 +300,7 @@ impl SliceIndex {
                 if tag != BYTES || separators.len() != slices {
                     return Err(damaged("separators for another number of slices"));
                 }
-                Body::Separators(separators)
+                ShortStrings::of(&separators).map_or_else(|| Body::Separators(separators), Body::Short)
             }
         };
         if reader.left() > 0 {
@@ -328,6 +333,7 @@ impl SliceIndex {
             Body::Model(map, lines) => map.reach(key).map_or(0, |k| lines.find(k)),
             Body::Wide(fences) => reach_wide(key).map_or(0, |k| fences.count_le(k)).saturating_sub(1),
             Body::Separators(separators) => separators.rank(key).count.saturating_sub(1),
+            Body::Short(separators) => separators.find(key),
         }
     }
 
@@ -340,6 +346,7 @@ impl SliceIndex {
                 in_groups(keys, out, |key| map.reach(key), |ks| fences.find_batch(ks));
             }
             Body::Model(map, lines) => in_groups(keys, out, |key| map.reach(key), |ks| lines.find_batch(ks)),
+            Body::Short(separators) => separators.find_batch(keys, out),
             // 16-byte numbers and strings are bound by their comparisons: taking them together gains nothing.
             Body::Wide(_) | Body::Separators(_) => out.extend(keys.iter().map(|key| self.find(key))),
         }
@@ -363,6 +370,7 @@ impl SliceIndex {
         let body = match &self.body {
             Body::Model(map, lines) => Body::Model(map.clone(), lines.searched_with(simd)),
             Body::Heads(map, fences) => Body::Heads(map.clone(), fences.searched_with(simd)),
+            Body::Short(separators) => Body::Short(separators.searched_with(simd)),
             other => other.clone(),
         };
         SliceIndex { stats: self.stats.clone(), body }
@@ -385,6 +393,7 @@ impl SliceIndex {
             Body::Heads(map, fences) => map.memory_bytes() + fences.memory_bytes(),
             Body::Wide(fences) => fences.memory_bytes(),
             Body::Separators(separators) => separators.memory_bytes(),
+            Body::Short(separators) => separators.memory_bytes(),
         };
         size_of::<Self>() + body
     }

@@ -122,6 +122,17 @@ impl FrontCoded {
         self.count
     }
 
+    /// What all strings start with.
+    pub(super) fn common(&self) -> &[u8] {
+        &self.common
+    }
+
+    /// Shows every string, in order.
+    pub(super) fn each(&self, mut show: impl FnMut(&[u8])) {
+        // They were all walked through when the set was opened.
+        let _ = walk(&self.data, &self.blocks, self.count, |_, string| show(string));
+    }
+
     /// Whether no string starts with another one.
     pub(super) fn is_prefix_free(&self) -> bool {
         let mut last = Vec::new();
