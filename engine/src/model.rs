@@ -53,6 +53,7 @@ mod build;
 mod campaign;
 mod eytzinger;
 mod fences;
+pub mod filter;
 mod front;
 mod head;
 mod line;
