@@ -2,11 +2,12 @@
 What reads cost: rows are loaded and merged into one level, then read by key, by many keys, and by short ranges, on one thread.
 
 ```text
-    cargo bench -p omendb-engine --bench reads -- [rows=5000000] [rounds=5] [only=get] [keys=bytes|int] [dir=PATH]
+    cargo bench -p omendb-engine --bench reads -- [rows=5000000] [rounds=5] [only=get] [keys=bytes|int] [upper=0] [filter=auto|on|off] [dir=PATH]
 ```
 
 The rows are those of `benches/peers`: a key of 16 random bytes and a value of 32 of which half is random; or, with
-`keys=int`, a random 64-bit integer for a key. A row is a function of its number, so every answer is held against what it must
+`keys=int`, a random 64-bit integer for a key. With `upper=3` a fiftieth of them is written once more, three times, and each time flushed: so
+many runs lie above the one level, over all its keys. `filter=` is what the database is opened with. A row is a function of its number, so every answer is held against what it must
 be; a wrong one ends the program. Each line gives the median of the rounds, and the least and the greatest beside it, by the
 clock and by the time that the one thread had a processor. `only=` takes the name of one line, for a profiler. With `dir=` the database lies there and stays, and is loaded only if it is not there.
 */
@@ -16,7 +17,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatc
 use arrow::datatypes::{Int64Type, SchemaRef};
 use omendb_engine::db::{Db, Expectation, Options, Row, ScanRequest, Snapshot, SyncMode, WriteKind};
 use omendb_engine::key::{Key, KeyRange, KeySchema};
-use omendb_engine::types::{Attributes, ColumnId, ColumnType, NewColumn, NewTable, TableDef, Value};
+use omendb_engine::types::{Attributes, ColumnId, ColumnType, FilterChoice, NewColumn, NewTable, TableDef, Value};
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const TABLE: &str = "rows";
 /// Rows of a commit while loading.
 const BATCH: u64 = 10_000;
+/// One row in so many is written once more, for each run above the one level.
+const UPPER_SHARE: usize = 50;
 /// Keys of a `multi_get`, and rows of a scan.
 const MANY: u64 = 100;
 /// Reads of a round.
@@ -76,12 +79,22 @@ struct Settings {
     rounds: usize,
     only: Option<String>,
     keys: Keys,
+    upper: u64,
+    filter: FilterChoice,
     dir: Option<PathBuf>,
 }
 
 impl Settings {
     fn of_arguments() -> Result<Settings> {
-        let mut settings = Settings { rows: 5_000_000, rounds: 5, only: None, keys: Keys::Bytes, dir: None };
+        let mut settings = Settings {
+            rows: 5_000_000,
+            rounds: 5,
+            only: None,
+            keys: Keys::Bytes,
+            upper: 0,
+            filter: FilterChoice::Auto,
+            dir: None,
+        };
         // Cargo says that it is a benchmark.
         for argument in std::env::args().skip(1).filter(|argument| argument != "--bench") {
             match argument.split_once('=') {
@@ -90,6 +103,10 @@ impl Settings {
                 Some(("only", only)) => settings.only = Some(only.to_owned()),
                 Some(("keys", "bytes")) => settings.keys = Keys::Bytes,
                 Some(("keys", "int")) => settings.keys = Keys::Int,
+                Some(("upper", upper)) => settings.upper = upper.parse()?,
+                Some(("filter", "auto")) => settings.filter = FilterChoice::Auto,
+                Some(("filter", "on")) => settings.filter = FilterChoice::On,
+                Some(("filter", "off")) => settings.filter = FilterChoice::Off,
                 Some(("dir", dir)) => settings.dir = Some(dir.into()),
                 _ => return Err(format!("unknown argument {argument:?}").into()),
             }
@@ -120,7 +137,9 @@ impl Bench {
             Some(dir) => Options::dir(dir),
             None => Options::memory(),
         };
-        let db = Db::open(Options { sync: SyncMode::None, memory_bytes: 6 << 30, cache_bytes: 3 << 30, ..base })?;
+        let filter = settings.filter;
+        let db =
+            Db::open(Options { sync: SyncMode::None, memory_bytes: 6 << 30, cache_bytes: 3 << 30, filter, ..base })?;
         let there = db.snapshot()?.table(TABLE)?;
         let fresh = there.is_none();
         let table = match there {
@@ -138,15 +157,31 @@ impl Bench {
         let (keys, rows) = (settings.keys, settings.rows);
         let bench = Bench { db, table, columns, schema, key_schema, keys, rows, sorted };
         if fresh {
-            bench.load()?;
+            bench.load(settings.upper)?;
         }
         Ok(bench)
     }
 
-    fn load(&self) -> Result<()> {
+    fn load(&self, upper: u64) -> Result<()> {
         let begin = Instant::now();
-        for start in (0..self.rows).step_by(usize::try_from(BATCH)?) {
-            let numbers = start..self.rows.min(start + BATCH);
+        self.put(0..self.rows)?;
+        self.db.compact(Some(self.table.id))?;
+        for first in 0..upper {
+            self.put((first..self.rows).step_by(UPPER_SHARE))?;
+            self.db.flush()?;
+        }
+        println!("loaded and merged in {:.1} s", begin.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Writes the rows of these numbers.
+    fn put(&self, mut all: impl Iterator<Item = u64>) -> Result<()> {
+        loop {
+            let numbers: Vec<u64> = all.by_ref().take(usize::try_from(BATCH)?).collect();
+            if numbers.is_empty() {
+                return Ok(());
+            }
+            let numbers = numbers.into_iter();
             let keys: ArrayRef = match self.keys {
                 Keys::Bytes => Arc::new(BinaryArray::from_iter_values(numbers.clone().map(bytes_key))),
                 Keys::Int => {
@@ -159,9 +194,6 @@ impl Bench {
             txn.write(&self.table, WriteKind::Put, &self.columns, &batch, Expectation::None)?;
             txn.commit()?;
         }
-        self.db.compact(Some(self.table.id))?;
-        println!("loaded and merged in {:.1} s", begin.elapsed().as_secs_f64());
-        Ok(())
     }
 
     fn key(&self, number: u64) -> Result<Key> {
@@ -210,8 +242,7 @@ fn make_table(db: &Db, keys: Keys) -> Result<Arc<TableDef>> {
         name: TABLE.to_owned(),
         columns: vec![column("k", key), column("v", ColumnType::Bytes)],
         key: vec!["k".to_owned()],
-        ttl: None,
-        attributes: Attributes::new(),
+        ..NewTable::default()
     })?;
     txn.commit()?;
     Ok(table)
@@ -395,5 +426,15 @@ fn main() -> Result<()> {
         }
         println!("{name:<10} {}   processor {}", figure(wall), figure(processor));
     }
+    let stats = bench.db.stats()?;
+    println!(
+        "filters: {} bytes, {:.2} bits a key, {} cached; {} probes, {} refused, {} let pass in vain",
+        stats.filter_bytes,
+        stats.filter_bits_per_key().unwrap_or_default(),
+        stats.filter_cached_bytes,
+        stats.filter_probes,
+        stats.filter_refusals,
+        stats.filter_errors
+    );
     Ok(())
 }

@@ -1,7 +1,7 @@
 /*!
 The cache: one byte budget for encoded bytes of all runs.
 
-A run numbers the units it caches (chunks or tiles, and statistics) and holds a [`Slots`] with a place for each, so a lookup is an array
+A run numbers the units it caches (chunks or tiles, statistics, and blocks of its filter) and holds a [`Slots`] with a place for each, so a lookup is an array
 index, without hashing; and under a [`Pin`] a hit takes no lock and counts no reference ([`slot`]). A place points to a [`Frame`]: bytes whose
 checksums were verified when they were read. Runs never change, so a frame is never stale.
 
@@ -25,6 +25,7 @@ mod counter;
 mod files;
 mod slot;
 
+pub(crate) use counter::Counters;
 pub(crate) use files::Handle;
 pub(crate) use slot::Pin;
 
@@ -41,6 +42,8 @@ const USES_MAX: u8 = 3;
 const FRAME_BYTES: usize = size_of::<Frame>() + 16 + size_of::<Queued>();
 /// Entries of frames that are gone are swept out when they outnumber the others by this factor.
 const QUEUE_SLACK: usize = 2;
+/// What is brought in beside what a lookup needs is at most this part of the budget.
+const AFFORDED: usize = 64;
 
 /// Bytes of a run, verified.
 #[derive(Debug)]
@@ -104,6 +107,12 @@ pub struct CacheStats {
     pub budget_bytes: u64,
     /// Frames that had to leave.
     pub evictions: u64,
+    /// Lookups in runs that a filter was asked about first.
+    pub filter_probes: u64,
+    /// Those of them that the filter answered: the key is not there.
+    pub filter_refusals: u64,
+    /// Those that the filter let pass, of keys that were not there.
+    pub filter_errors: u64,
 }
 
 /// One byte budget, shared by all runs of a database.
@@ -146,12 +155,16 @@ impl Cache {
     /// What it holds, and how it does.
     pub fn stats(&self) -> CacheStats {
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let [filter_probes, filter_refusals, filter_errors] = self.counts.filters.sums();
         CacheStats {
             hits: self.counts.hits.sum(),
             misses: self.counts.misses.sum(),
             bytes: wide(self.resident.load(Ordering::Relaxed)),
             budget_bytes: wide(self.budget.load(Ordering::Relaxed)),
             evictions: self.evictions.load(Ordering::Relaxed),
+            filter_probes,
+            filter_refusals,
+            filter_errors,
         }
     }
 
@@ -366,6 +379,11 @@ impl Slots {
     /// Whether a scan may put `bytes` into the cache: only while half of the budget stays free.
     pub(crate) fn has_room_to_spare(&self, bytes: usize) -> bool {
         self.home.cache.has_room_to_spare(bytes)
+    }
+
+    /// Whether the budget is so large that `bytes` more, which many lookups share, hardly show.
+    pub(crate) fn affords(&self, bytes: usize) -> bool {
+        bytes <= self.home.cache.budget.load(Ordering::Relaxed) / AFFORDED
     }
 
     /// Bytes that the places themselves take.

@@ -38,11 +38,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The memtable's rows as runs of the first level. `oldest`: there is nothing that a tombstone could hide.
-pub(crate) fn flush(output: &Output, schema: &RunSchema, mem: &Mem, oldest: bool) -> Result<Vec<Arc<RunRef>>> {
+pub(crate) fn flush(
+    output: &Output,
+    schema: &RunSchema,
+    mem: &Mem,
+    oldest: bool,
+    filter: bool,
+) -> Result<Vec<Arc<RunRef>>> {
     let columns = Columns::all(schema);
     let oldest = oldest || mutant!(TombstoneDroppedEarly);
     let mut rows = MemStream::new(mem, &KeyRange::all(), Seq::MAX, &columns, oldest);
-    let shape = Shape { layout: Layout::Row, level: 0, fixed_seq: None, threads: 0 };
+    let shape = Shape { layout: Layout::Row, level: 0, fixed_seq: None, threads: 0, filter };
     output.write(schema, &mut rows, shape)
 }
 
@@ -56,7 +62,7 @@ pub(crate) struct Merged {
 
 /// A step's rows as runs of its level, without those that deleted ranges of their tree hide; in the last level, where nothing
 /// older stays behind, without those that have expired.
-pub(crate) fn merge(output: &Output, tree: &Tree, step: &Step, expiry: Option<Expiry>) -> Result<Merged> {
+pub(crate) fn merge(output: &Output, tree: &Tree, step: &Step, expiry: Option<Expiry>, filter: bool) -> Result<Merged> {
     let columns = Columns::all(&tree.schema);
     let expiry = expiry.filter(|_| step.level == LAST_LEVEL);
     let scan = |layers: Vec<Layer>, span: &Span| {
@@ -72,19 +78,19 @@ pub(crate) fn merge(output: &Output, tree: &Tree, step: &Step, expiry: Option<Ex
     } else {
         Chain::of([merged.keeping_tombstones()])
     };
-    let shape = Shape { layout: Layout::Column, level: step.level, fixed_seq: None, threads: 0 };
+    let shape = Shape { layout: Layout::Column, level: step.level, fixed_seq: None, threads: 0, filter };
     let runs = output.write(&tree.schema, &mut rows, shape)?;
     Ok(Merged { runs, expired: rows.expired() })
 }
 
 /// A run of the last level, written again without rows that have expired. What else its tree has makes no difference: nothing lies
 /// behind the last level.
-pub(crate) fn renew(output: &Output, tree: &Tree, run: &Arc<RunRef>, expiry: Expiry) -> Result<Merged> {
+pub(crate) fn renew(output: &Output, tree: &Tree, run: &Arc<RunRef>, expiry: Expiry, filter: bool) -> Result<Merged> {
     let columns = Columns::all(&tree.schema);
     let layer = Layer { source: Source::Run(Arc::clone(run)), at: Seq::MAX };
     let scan = LayerScan::new(vec![layer], &[], columns, Vec::new(), true).expiring(Some(expiry));
     let mut rows = Chain::of([scan]);
-    let shape = Shape { layout: Layout::Column, level: LAST_LEVEL, fixed_seq: None, threads: 0 };
+    let shape = Shape { layout: Layout::Column, level: LAST_LEVEL, fixed_seq: None, threads: 0, filter };
     let runs = output.write(&tree.schema, &mut rows, shape)?;
     Ok(Merged { runs, expired: rows.expired() })
 }

@@ -24,7 +24,7 @@ use std::path::Path;
 pub type Target = fn(&[u8]);
 
 /// All of them, with the names that `engine/fuzz` and the corpus have for them.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("log_frame", log_frame),
     ("log_segment", log_segment),
     ("log_record", log_record),
@@ -34,6 +34,7 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("run_footer", run_footer),
     ("run_schema", run_schema),
     ("run_statistics", run_statistics),
+    ("run_filter", run_filter),
     ("run_tile", run_tile),
     ("vector_integers", vector_integers),
     ("vector_floats", vector_floats),
@@ -110,6 +111,11 @@ pub fn run_statistics(bytes: &[u8]) {
     if let Some((choice, rest)) = bytes.split_first() {
         run::fuzz::statistics(rest, chosen(*choice, &ALL));
     }
+}
+
+/// A block of a run's filter, and the filter in it.
+pub fn run_filter(bytes: &[u8]) {
+    run::fuzz::filter(bytes);
 }
 
 /// A frame of a tile: guards and a vector. The first byte chooses the vector's type.

@@ -81,6 +81,8 @@ mod listed {
         SkipRunDirSync,
         /// A run's checksums are not looked at.
         DropRunChecksum,
+        /// A filter is built without the first key of each of its blocks.
+        FilterForgetsAKey,
         /// Row ids of published runs are not noted.
         RowIdsForgotten,
         /// Runs are published before the commits that precede them are durable.
@@ -137,6 +139,7 @@ mod listed {
             Mutant::SkipRunSync,
             Mutant::SkipRunDirSync,
             Mutant::DropRunChecksum,
+            Mutant::FilterForgetsAKey,
             Mutant::RowIdsForgotten,
             Mutant::LoadBeforeLog,
             Mutant::ConflictMissed,

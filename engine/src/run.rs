@@ -19,6 +19,7 @@ slices whose statistics exclude them. `run/format.rs` draws the file.
     bring        what lookups need and the cache does not have, read at once
     search       a key's place within a slice, on encoded vectors
     scan         ranges, projections, pruning, read-ahead
+    filter       which keys a run does not have, without reading their slices
     spread       how many rows lie below a bound, as far as statistics tell
     verify       reads everything and reports what does not hold
     meta         what the manifest keeps about a run
@@ -31,6 +32,7 @@ it is never an answer. No count or length from the file is trusted before it is 
 */
 
 mod bring;
+mod filter;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -52,7 +54,7 @@ mod writer;
 pub(crate) use bring::Misses;
 pub use meta::RunMeta;
 pub use predicate::{ColumnPredicate, CompareOp, Test};
-pub use reader::{Found, Run, RunIndexStats, Wanted};
+pub use reader::{Found, Run, RunFilterStats, RunIndexStats, Wanted};
 pub use scan::{RunScan, RunScanMetrics, RunScanOptions, SCAN_ROWS_MAX};
 pub use select::decides;
 pub use statistics::SliceStats;
@@ -185,6 +187,8 @@ pub struct RunOptions {
     pub threads: usize,
     /// The run will be merged before long: writing it fast counts for more than its size.
     pub short_lived: bool,
+    /// Whether the run gets a filter, for keys that are not there.
+    pub filter: bool,
     /// Rows of a slice, a power of two; `None` measures the first rows and aims at `SLICE_BYTES_TARGET`.
     pub slice_rows: Option<usize>,
 }
@@ -200,6 +204,7 @@ impl Default for RunOptions {
             fixed_seq: None,
             threads: 0,
             short_lived: false,
+            filter: false,
             slice_rows: None,
         }
     }

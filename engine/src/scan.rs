@@ -7,6 +7,7 @@ Reading: the rows of a table under a snapshot, by key, by many keys, or by range
     source   the rows of one source as a stream
     merge    several streams into one
     point    rows by key
+    probes   how many lookups look in vain, and so which runs get filters
     split    ranges of about equal size, for threads
     expiry   rows that have outlived their table's time to live
     passing  rows that pass a filter, above the merge
@@ -31,6 +32,7 @@ pub(crate) mod merge;
 pub(crate) mod passing;
 pub(crate) mod plan;
 pub(crate) mod point;
+pub(crate) mod probes;
 pub(crate) mod rows;
 pub(crate) mod source;
 pub(crate) mod split;

@@ -57,7 +57,7 @@ use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED};
 use crate::scan::plan::{Edge, Span};
 use crate::scan::tree::{Erased, RunRef, Source};
 use crate::scan::{Layer, Scan, ScanRequest};
-use crate::types::{ColumnId, NewTable, NewTtl, Seq, StorageId, TableDef, TableId, Value};
+use crate::types::{ColumnId, FilterChoice, NewTable, NewTtl, Seq, StorageId, TableDef, TableId, Value};
 use arrow::array::{ArrayRef, RecordBatch};
 use buffer::Buffer;
 use catalog::{Catalog, Change, Changes, define, define_ttl, no_such_table, table_exists};
@@ -224,6 +224,16 @@ impl Transaction {
         self.store.check_writable()?;
         let mut table = self.catalog.by_id(id).ok_or_else(|| no_such_table(id))?.as_ref().clone();
         table.ttl = ttl.map(|ttl| define_ttl(&table.name, &table.columns, &ttl)).transpose()?;
+        let table = Arc::new(table);
+        self.change(id, Some(Arc::clone(&table)))?;
+        Ok(table)
+    }
+
+    /// Says anew whether a table's runs get filters: those that are written from then on. `NoSuchTable`.
+    pub fn set_filter(&mut self, id: TableId, filter: FilterChoice) -> Result<Arc<TableDef>> {
+        self.store.check_writable()?;
+        let mut table = self.catalog.by_id(id).ok_or_else(|| no_such_table(id))?.as_ref().clone();
+        table.filter = filter;
         let table = Arc::new(table);
         self.change(id, Some(Arc::clone(&table)))?;
         Ok(table)

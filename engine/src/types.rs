@@ -174,6 +174,19 @@ pub struct Ttl {
     pub micros: i64,
 }
 
+/// Whether a table's runs get filters, which say of most absent keys that they are absent without reading rows. Filters change no
+/// answer; runs keep what they were written with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FilterChoice {
+    /// Where lookups have looked in vain.
+    #[default]
+    Auto,
+    /// All runs.
+    On,
+    /// None.
+    Off,
+}
+
 /// A table, as the catalog has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableDef {
@@ -189,6 +202,8 @@ pub struct TableDef {
     pub key: Vec<ColumnId>,
     /// When its rows expire, if they do.
     pub ttl: Option<Ttl>,
+    /// Whether its runs get filters.
+    pub filter: FilterChoice,
     /// What the layer above remembers about it.
     pub attributes: Attributes,
 }
@@ -277,6 +292,8 @@ pub struct NewTable {
     pub key: Vec<String>,
     /// When its rows expire, if they do.
     pub ttl: Option<NewTtl>,
+    /// Whether its runs get filters.
+    pub filter: FilterChoice,
     /// What the layer above remembers about it.
     pub attributes: Attributes,
 }

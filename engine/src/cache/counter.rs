@@ -1,6 +1,6 @@
 /*!
-A count that many threads add to at once: each has a lane of its own, on a cache line of its own, so that none waits for the line of
-another. The sum is exact once nobody is adding.
+Counts that many threads add to at once: each has a lane of its own, on a cache line of its own, so that none waits for the line of
+another. Up to eight counts that belong together share the lines. The sums are exact once nobody is adding.
 */
 
 use std::cell::Cell;
@@ -17,25 +17,58 @@ thread_local! {
     static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(64))]
-struct Lane(AtomicU64);
+struct Lane<const N: usize>([AtomicU64; N]);
 
-/// See the module.
-#[derive(Debug, Default)]
-pub(super) struct Counter([Lane; LANES]);
+/// `N` counts. See the module.
+#[derive(Debug)]
+pub(crate) struct Counters<const N: usize>([Lane<N>; LANES]);
 
-impl Counter {
-    pub(super) fn add(&self, count: u64) {
+/// One count.
+pub(super) type Counter = Counters<1>;
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Counters(std::array::from_fn(|_| Lane(std::array::from_fn(|_| AtomicU64::new(0)))))
+    }
+}
+
+impl<const N: usize> Counters<N> {
+    /// Adds to each; nothing is touched where nothing is to be added.
+    pub(crate) fn add_all(&self, counts: [u64; N]) {
+        if counts == [0; N] {
+            return;
+        }
         // A thread that is ending has no lane any more.
         let lane = OWN.try_with(own_lane).unwrap_or(0);
         if let Some(lane) = self.0.get(lane % LANES) {
-            lane.0.fetch_add(count, Ordering::Relaxed);
+            for (total, count) in lane.0.iter().zip(counts).filter(|(_, count)| *count > 0) {
+                total.fetch_add(count, Ordering::Relaxed);
+            }
         }
     }
 
+    /// What each has come to.
+    pub(crate) fn sums(&self) -> [u64; N] {
+        let mut sums = [0u64; N];
+        for lane in &self.0 {
+            sums.iter_mut()
+                .zip(&lane.0)
+                .for_each(|(sum, count)| *sum = sum.wrapping_add(count.load(Ordering::Relaxed)));
+        }
+        sums
+    }
+}
+
+impl Counter {
+    pub(super) fn add(&self, count: u64) {
+        self.add_all([count]);
+    }
+
     pub(super) fn sum(&self) -> u64 {
-        self.0.iter().map(|lane| lane.0.load(Ordering::Relaxed)).sum()
+        let [sum] = self.sums();
+        sum
     }
 }
 

@@ -21,7 +21,7 @@ This module is unsafe, and keeps these invariants:
 */
 
 use super::Frame;
-use super::counter::Counter;
+use super::counter::{Counter, Counters};
 use crossbeam_epoch::{self as epoch, Guard};
 use std::cell::Cell;
 use std::fmt;
@@ -34,20 +34,24 @@ pub(crate) struct Pin<'c> {
     guard: Guard,
     hits: Cell<u64>,
     misses: Cell<u64>,
+    /// As [`Counts::filters`].
+    filters: Cell<[u64; 3]>,
     counts: &'c Counts,
 }
 
-/// How often frames were looked for.
+/// How often frames were looked for, and what filters among them came to.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) hits: Counter,
     pub(super) misses: Counter,
+    /// Lookups that a filter was asked about, those that it refused, and those that it let pass in vain.
+    pub(super) filters: Counters<3>,
 }
 
 impl<'c> Pin<'c> {
     #[inline]
     pub(super) fn new(counts: &'c Counts) -> Self {
-        Pin { guard: epoch::pin(), hits: Cell::new(0), misses: Cell::new(0), counts }
+        Pin { guard: epoch::pin(), hits: Cell::new(0), misses: Cell::new(0), filters: Cell::new([0; 3]), counts }
     }
 
     #[inline]
@@ -57,6 +61,20 @@ impl<'c> Pin<'c> {
 
     pub(super) fn missed(&self) {
         self.misses.set(self.misses.get() + 1);
+    }
+
+    /// A filter was asked, and refused the key or let it pass.
+    #[inline]
+    pub(crate) fn filter_asked(&self, refused: bool) {
+        let [probes, refusals, errors] = self.filters.get();
+        self.filters.set([probes + 1, refusals + u64::from(refused), errors]);
+    }
+
+    /// A filter had let a key pass that is not there.
+    #[inline]
+    pub(crate) fn filter_erred(&self) {
+        let [probes, refusals, errors] = self.filters.get();
+        self.filters.set([probes, refusals, errors + 1]);
     }
 
     /// The frame, for as long as the pin is borrowed, whatever slot has it.
@@ -78,6 +96,7 @@ impl Drop for Pin<'_> {
         if self.misses.get() > 0 {
             self.counts.misses.add(self.misses.get());
         }
+        self.counts.filters.add_all(self.filters.get());
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Shape {
     pub(crate) fixed_seq: Option<Seq>,
     /// Encoder threads beside the caller's.
     pub(crate) threads: usize,
+    /// Whether the runs get filters.
+    pub(crate) filter: bool,
 }
 
 impl Output {
@@ -125,6 +127,7 @@ impl Output {
             index: self.index,
             fixed_seq: shape.fixed_seq,
             threads: shape.threads,
+            filter: shape.filter,
             short_lived: shape.level == 0 && shape.layout == Layout::Row,
             ..RunOptions::default()
         };

@@ -97,6 +97,7 @@ fn limits(options: &Options) -> Limits {
         buffer_bytes: memtable_bytes.min(memory / 16),
         stage_bytes: (memory / 5 * 2).min(STAGE_BYTES_MAX),
         threads: options.threads,
+        filter: options.filter,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::io::{self, IoRef};
 use crate::manifest::EDITS_BYTES_MIN;
 use crate::model::IndexChoice;
+use crate::types::FilterChoice;
 use crate::wal::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SyncMode};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -46,6 +47,8 @@ pub struct Options {
     pub manifest_bytes: u64,
     /// Which index runs get.
     pub index: IndexChoice,
+    /// Whether runs get filters, where their table leaves that open.
+    pub filter: FilterChoice,
     /// Threads that a load may use: 1 to 1,024.
     pub threads: usize,
     /// Whether threads of the engine's own flush, merge and look after the log. Without them that is done by
@@ -72,6 +75,7 @@ impl Options {
             run_bytes: 256 << 20,
             manifest_bytes: EDITS_BYTES_MIN,
             index: IndexChoice::Auto,
+            filter: FilterChoice::Auto,
             threads: io::thread::parallelism().clamp(*THREADS.start(), *THREADS.end()),
             background: true,
             io: None,

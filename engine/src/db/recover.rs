@@ -245,6 +245,7 @@ fn storage(table: &TableDef, state: &manifest::State, replay: &mut Replay, outpu
         upper: sources.into_iter().map(|(_, source)| source).collect(),
         last: Vec::new(),
         rewrites: 0,
+        probes: Arc::default(),
     };
     tree.add_last(last);
     let next_row_id = match table.has_hidden_key() {

@@ -6,7 +6,9 @@ use crate::compaction::{erased, expired, policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyRange;
 use crate::memory::MemoryUse;
+use crate::run::RunFilterStats;
 use crate::scan::plan::{Span, stretches};
+use crate::scan::probes::{Part, Probed};
 use crate::scan::tree::{RunRef, Tree};
 use crate::scan::{Layer, split};
 use crate::txn::catalog::Catalog;
@@ -65,6 +67,8 @@ pub struct RunStats {
     pub index_bytes: u64,
     /// How far the model's lines are off, in slices: samples.
     pub residuals: Vec<i32>,
+    /// Bytes of its filter; 0 where it has none.
+    pub filter_bytes: u64,
 }
 
 /// Counts of the whole database.
@@ -100,6 +104,26 @@ pub struct DbStats {
     pub cache_hits: u64,
     /// Reads that it did not.
     pub cache_misses: u64,
+    /// Bytes of the filters of runs that have been read from since the database was opened; what others have, their files tell.
+    pub filter_bytes: u64,
+    /// Bytes of them that are in the cache, a part of `cache_bytes`.
+    pub filter_cached_bytes: u64,
+    /// Keys that they are about.
+    pub filter_keys: u64,
+    /// Lookups in runs, since the database was opened, that a filter was asked about first.
+    pub filter_probes: u64,
+    /// Those of them that the filter answered: nothing of the run was read.
+    pub filter_refusals: u64,
+    /// Those that the filter let pass although the key was not there.
+    pub filter_errors: u64,
+    /// Lookups in runs since then, of tables that are there, filters or not, that found their key in an upper level.
+    pub upper_probes_found: u64,
+    /// Those that did not.
+    pub upper_probes_vain: u64,
+    /// Those that found it in the last level.
+    pub last_probes_found: u64,
+    /// Those that did not.
+    pub last_probes_vain: u64,
     /// Memtables flushed since the database was opened.
     pub flushes: u64,
     /// Merges since then.
@@ -149,6 +173,11 @@ impl DbStats {
         let last = self.run_bytes.saturating_sub(self.upper_bytes);
         (last > 0).then(|| ratio(self.run_bytes, last))
     }
+
+    /// Bits that the known filters take for each of their keys; `None` where there are none.
+    pub fn filter_bits_per_key(&self) -> Option<f64> {
+        (self.filter_keys > 0).then(|| ratio(self.filter_bytes.saturating_mul(8), self.filter_keys))
+    }
 }
 
 /// Good to some fifteen digits.
@@ -172,6 +201,21 @@ pub(super) fn database(store: &Store) -> DbStats {
     let counted = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let counters = &store.counters;
     let (delay, delay_total) = store.pace.waits();
+    let filters = trees().flat_map(|tree| tree.runs()).fold(RunFilterStats::default(), |all, run| {
+        let one = run.run.known_filter_stats();
+        RunFilterStats {
+            bytes: all.bytes + one.bytes,
+            cached_bytes: all.cached_bytes + one.cached_bytes,
+            keys: all.keys + one.keys,
+        }
+    });
+    let probed = |part| {
+        trees().fold(Probed::default(), |all, tree| {
+            let one = tree.probes.so_far(part);
+            Probed { found: all.found.wrapping_add(one.found), vain: all.vain.wrapping_add(one.vain) }
+        })
+    };
+    let (upper_probes, last_probes) = (probed(Part::Upper), probed(Part::Last));
     DbStats {
         io: store.io.name(),
         io_notice: store.io.notice().map(str::to_owned),
@@ -188,6 +232,16 @@ pub(super) fn database(store: &Store) -> DbStats {
         cache_bytes: cache.bytes,
         cache_hits: cache.hits,
         cache_misses: cache.misses,
+        filter_bytes: filters.bytes,
+        filter_cached_bytes: filters.cached_bytes,
+        filter_keys: filters.keys,
+        filter_probes: cache.filter_probes,
+        filter_refusals: cache.filter_refusals,
+        filter_errors: cache.filter_errors,
+        upper_probes_found: upper_probes.found,
+        upper_probes_vain: upper_probes.vain,
+        last_probes_found: last_probes.found,
+        last_probes_vain: last_probes.vain,
         flushes: counted(&counters.flushes),
         compactions: counted(&counters.compactions),
         bytes_ingested: counted(&counters.bytes_ingested),
@@ -292,5 +346,6 @@ fn run_stats(run: &Arc<RunRef>) -> Result<RunStats> {
         index_epsilon: count(stats.index.epsilon),
         index_bytes: count(stats.index.bytes),
         residuals: stats.residuals,
+        filter_bytes: run.run.filter_stats()?.bytes,
     })
 }

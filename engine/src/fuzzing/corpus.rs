@@ -96,6 +96,9 @@ fn seeds_are_what_decoders_take() {
         };
         assert!(Vector::open(&bytes[1..], chosen(bytes[0], types)).is_ok(), "{name}");
     }
+    for (name, bytes) in run::fuzz::filter_seeds() {
+        assert!(run::fuzz::is_filter(&bytes), "{name}");
+    }
     for (name, bytes) in seeds().iter().filter(|(name, _)| name.starts_with("model/")) {
         assert!(SliceIndex::open(bytes).is_ok(), "{name}");
     }
@@ -261,7 +264,7 @@ fn from_databases() -> Vec<(String, Vec<u8>)> {
             |name: &str, ty| NewColumn { name: name.to_owned(), ty, nullable: true, attributes: attributes.clone() };
         let columns = vec![column("k", ColumnType::Int64), column("t", ColumnType::Text)];
         let (name, key) = (format!("table{number}"), vec!["k".to_owned()]);
-        txn.create_table(NewTable { name, columns, key, ttl: None, attributes: Attributes::new() }).unwrap();
+        txn.create_table(NewTable { name, columns, key, ..NewTable::default() }).unwrap();
         txn.commit().unwrap();
         if number == 1 {
             db.flush().unwrap();
@@ -332,6 +335,9 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     }
     for (name, bytes) in run::fuzz::seeds() {
         add(&format!("run_footer/{name}"), bytes);
+    }
+    for (name, bytes) in run::fuzz::filter_seeds() {
+        add(&format!("run_filter/{name}"), bytes);
     }
     out
 }

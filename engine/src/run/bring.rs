@@ -4,29 +4,41 @@ columns that will be looked at, in all runs that will be asked, are known from t
 
 ```text
     index ── slice ── units of key, sequence number, kind and projection ── those that are missing ── one submission ── cache
+                   └─ block of the filter, for lookups to come
 ```
 
 Units are read before a lookup [pins](crate::cache::Pin) what it reads, so that no pin waits for a device. What left the cache
 again in the meantime is read once more, by itself.
 */
 
+use super::filter::Block;
+use super::format::open_frame;
 use super::locators::{Extent, Spot};
 use super::reader::Loaded;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::io::{Buffer, File, Op};
 use std::sync::Arc;
 
 /// Units in flight at once: enough for a device, and a bound on the memory that they take.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// A unit that the cache does not have.
+/// What the cache does not have.
 #[derive(Clone, Copy)]
 struct Miss<'r> {
     loaded: &'r Loaded,
-    tile: u32,
-    column: usize,
+    what: What,
     slot: usize,
     extent: Extent,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Unit {
+        tile: u32,
+        column: usize,
+    },
+    /// A block of the run's filter.
+    Filter,
 }
 
 /// Units that the cache does not have, of some runs.
@@ -41,12 +53,27 @@ impl<'r> Misses<'r> {
                 continue;
             }
             let (slot, extent) = loaded.unit_of(spot.tile, column);
-            let is_same = |miss: &Miss<'_>| miss.slot == slot && std::ptr::eq(miss.loaded, loaded);
-            // Keys come in order, and a slice's columns together: what is the same is near.
-            if !self.0.iter().rev().take(IN_FLIGHT_MAX).any(is_same) {
-                self.0.push(Miss { loaded, tile: spot.tile, column, slot, extent });
-            }
+            self.push(Miss { loaded, what: What::Unit { tile: spot.tile, column }, slot, extent });
         }
+    }
+
+    /// Adds the slice's block of the filter, if it is missing and worth its place.
+    pub(super) fn add_filter(&mut self, loaded: &'r Loaded, spot: &Spot) {
+        if let Some((slot, extent)) = loaded.wanted_filter(spot) {
+            self.push(Miss { loaded, what: What::Filter, slot, extent });
+        }
+    }
+
+    fn push(&mut self, miss: Miss<'r>) {
+        let is_same = |other: &Miss<'_>| other.slot == miss.slot && std::ptr::eq(other.loaded, miss.loaded);
+        // Keys come in order, and a slice's columns together: what is the same is near.
+        if !self.0.iter().rev().take(IN_FLIGHT_MAX).any(is_same) {
+            self.0.push(miss);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Reads them, a bounded number at a time, and puts them into the cache. What can't be read or is not what was written stays missing:
@@ -91,8 +118,21 @@ impl Miss<'_> {
     /// Checks the bytes and puts them into the cache.
     fn keep(&self, bytes: Result<Buffer>) {
         let Ok(bytes) = bytes else { return };
-        if self.loaded.verify_unit(self.tile, self.column, &bytes, self.extent.offset).is_ok() {
+        let checked = match self.what {
+            What::Unit { tile, column } => self.loaded.verify_unit(tile, column, &bytes, self.extent.offset),
+            What::Filter => self.check_filter(&bytes),
+        };
+        if checked.is_ok() {
             self.loaded.slots.insert(self.slot, bytes[..].into());
         }
+    }
+
+    fn check_filter(&self, bytes: &[u8]) -> Result<()> {
+        let payload = open_frame(bytes, self.loaded.random, self.extent.offset);
+        let checked = payload.and_then(Block::open).map(drop);
+        if checked.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corruption) {
+            self.loaded.give_filter_up();
+        }
+        checked
     }
 }

@@ -19,7 +19,8 @@ The file of a run: `run-<id>.omen`, format version 1. All integers are little-en
       │             vector                                                       │
       ├──────────────────────────────────────────────────────────────────────────┤
       │ sections, each one frame, in any order:                                  │
-      │   statistics (one a column) │ index │ locators │ schema                  │
+      │   filter (one a block) │ statistics (one a column) │ index │ locators    │
+      │   │ schema                                                               │
       ├──────────────────────────────────────────────────────────────────────────┤
       │ footer, one frame: features, counts, bounds, section directory           │
       ├──────────────────────────────────────────────────────────────────────────┤
@@ -37,6 +38,7 @@ The file of a run: `run-<id>.omen`, format version 1. All integers are little-en
       │ length │ lowest key │ length │ highest key
       │ sections │ sections × (kind │ column id, or 0 │ offset │ bytes of the frame)
     section kinds: 1 schema   2 index (model.rs)   3 locators (locators.rs)   4 statistics (statistics.rs)
+                   5 filter (filter.rs): of a block of slices, the first of which stands in place of the column id
     schema payload:
         u8 key encoding version (1)
       │ varint columns │ columns × (varint id │ u8 type │ u8 precision │ u8 scale │ u8 collation: 0 = C), in file order
@@ -258,6 +260,8 @@ pub(super) enum SectionKind {
     Locators,
     /// Of the column that the directory names.
     Statistics,
+    /// Of a block of slices: the directory names the first.
+    Filter,
     /// Of a later release.
     Unknown(u64),
 }
@@ -269,6 +273,7 @@ impl SectionKind {
             SectionKind::Index => 2,
             SectionKind::Locators => 3,
             SectionKind::Statistics => 4,
+            SectionKind::Filter => 5,
             SectionKind::Unknown(code) => code,
         }
     }
@@ -279,6 +284,7 @@ impl SectionKind {
             2 => SectionKind::Index,
             3 => SectionKind::Locators,
             4 => SectionKind::Statistics,
+            5 => SectionKind::Filter,
             code => SectionKind::Unknown(code),
         }
     }
@@ -288,7 +294,7 @@ impl SectionKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Section {
     pub(super) kind: SectionKind,
-    /// The column it is about; 0 where it is about none.
+    /// The column it is about, 0 where it is about none; the first slice of a filter's block.
     pub(super) column: ColumnId,
     pub(super) offset: u64,
     /// Bytes of the frame.

@@ -67,6 +67,23 @@ pub(crate) fn statistics(payload: &[u8], ty: ColumnType) {
     }
 }
 
+/// A block of a filter, asked for keys; without its guards, too.
+pub(crate) fn filter(payload: &[u8]) {
+    use crate::model::filter::{Filter, hash};
+    let ends = [0, 1, 7, 8, 9, 16, 24];
+    let keys = ends.iter().filter_map(|len| payload.get(payload.len().checked_sub(*len)?..));
+    if let Ok(block) = super::filter::Block::open(payload) {
+        keys.clone().for_each(|key| {
+            let _ = block.may_have(key);
+        });
+    }
+    if let Ok(Some(filter)) = Filter::open(payload) {
+        keys.for_each(|key| {
+            let _ = filter.may_have(hash(key));
+        });
+    }
+}
+
 /// A first key column's payload; gives the vector.
 pub(crate) fn tile(payload: &[u8]) -> Option<&[u8]> {
     let (guard, vector) = Guard::decode(payload).ok()?;
@@ -93,6 +110,7 @@ pub(crate) fn parts(io: &crate::io::IoRef, dir: &std::path::Path, name: &str) ->
         match section.kind {
             SectionKind::Schema => out.push(("run_schema", payload)),
             SectionKind::Index => out.push(("model", payload)),
+            SectionKind::Filter => out.push(("run_filter", payload)),
             SectionKind::Statistics if section.column.0 == 17 => {
                 out.push(("run_statistics", [&[7], &payload[..]].concat()))
             }
@@ -100,6 +118,34 @@ pub(crate) fn parts(io: &crate::io::IoRef, dir: &std::path::Path, name: &str) ->
         }
     }
     out
+}
+
+/// Whether it is a block of a filter.
+#[cfg(test)]
+pub(crate) fn is_filter(payload: &[u8]) -> bool {
+    super::filter::Block::open(payload).is_ok()
+}
+
+/// Blocks of filters, as the writer makes them.
+#[cfg(test)]
+pub(crate) fn filter_seeds() -> Vec<(&'static str, Vec<u8>)> {
+    use super::filter::FilterBuilder;
+    let seed = |keys: Vec<Vec<u8>>| {
+        let mut builder = FilterBuilder::new(RunId(3));
+        builder.begin_slice(&keys[0], keys.len()).unwrap();
+        builder.push(keys.iter().map(Vec::as_slice), &keys[keys.len() - 1]);
+        builder.finish().unwrap().remove(0).1
+    };
+    let ints = |count: u64| (0..count).map(|n| (n * 3).to_be_bytes().to_vec()).collect::<Vec<_>>();
+    let texts = (0..50).map(|n| format!("customer {n:03}").into_bytes()).collect();
+    let guarded = [&[1, 5, 2, 9, 9][..], &seed(ints(30))[2..]].concat();
+    vec![
+        ("one", seed(ints(1))),
+        ("ints", seed(ints(300))),
+        ("texts", seed(texts)),
+        ("guarded", guarded),
+        ("none", vec![0; 3]),
+    ]
 }
 
 /// A footer with its locators, as their encoders write them: whole tiles, and short ones.

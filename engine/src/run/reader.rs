@@ -6,14 +6,15 @@ keeps what it needs in memory: the index, the locators, and a place in the cache
 
 A *unit* is what is read, verified and cached as a whole: in column shape one column's chunk of a tile, in row shape a
 whole tile. Point reads go through the cache; a value is found in a unit by its locator and read from its vector
-by position. What the cache lacks is read together first ([`bring`](super::bring)); then the lookup pins the cache, asks the processor for
-all that it will look at, and searches.
+by position. Where the run has a [`filter`](super::filter) and the cache has its block, that is asked first. What the cache lacks is read
+together ([`bring`](super::bring)); then the lookup pins the cache, asks the processor for all that it will look at, and searches.
 
 Every slice stores its neighbours' keys, so a lookup knows whether the index sent it to the right slice. If not, that is
 counted and a binary search over the slices answers.
 */
 
 use super::bring::Misses;
+use super::filter::{self, FilterBlocks, Says};
 use super::format::{
     Footer, Guard, HEADER_BYTES, Section, SectionKind, TRAILER_BYTES, Trailer, decode_schema, open_frame, placed,
     split_frame,
@@ -38,7 +39,7 @@ use crate::types::{ColumnId, ColumnType, Seq, Value};
 use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes read from the file's end at first use: enough for all but large runs.
 const TAIL_BYTES: u64 = 128 * 1024;
@@ -97,6 +98,17 @@ pub struct RunIndexStats {
     pub memory_bytes: u64,
 }
 
+/// What is to be said of a run's filter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunFilterStats {
+    /// Bytes of it in the file; 0 where the run has none.
+    pub bytes: u64,
+    /// Bytes of it in the cache.
+    pub cached_bytes: u64,
+    /// Keys that it is about: all of the run's rows, or none.
+    pub keys: u64,
+}
+
 /// An open run. All methods may be called from many threads.
 #[derive(Debug)]
 pub struct Run {
@@ -125,6 +137,9 @@ pub(super) struct Loaded {
     pub(super) locators: Locators,
     pub(super) index: SliceIndex,
     pub(super) slots: Slots,
+    pub(super) filter: FilterBlocks,
+    /// Whether a block of the filter turned out to be damaged: then none is asked for any more.
+    filter_is_damaged: AtomicBool,
     /// The statistics' section of each column.
     pub(super) statistics: Vec<Option<Section>>,
 }
@@ -232,11 +247,19 @@ impl Run {
         }
         let loaded = self.loaded()?;
         let spot = loaded.spot_of(loaded.index.find(key))?;
-        let unread = Cells::of(loaded, wanted.columns)?;
-        if !loaded.needs(unread.places(), wanted.seq).all(|column| loaded.has(&spot, column)) {
-            bring();
+        let mut pin = self.cache.pin();
+        let says = loaded.ask_filter(&spot, key, &pin);
+        if says == Says::Absent {
+            return Ok(None);
         }
-        let pin = self.cache.pin();
+        let unread = Cells::of(loaded, wanted.columns)?;
+        let is_here = loaded.needs(unread.places(), wanted.seq).all(|column| loaded.has(&spot, column));
+        if !is_here {
+            // Nobody waits for a device under a pin.
+            drop(pin);
+            bring();
+            pin = self.cache.pin();
+        }
         let mut cells = unread;
         // What comes after the search is asked for before it.
         let guarded = loaded.payload(&spot, loaded.guard_column(), &pin)?;
@@ -244,6 +267,15 @@ impl Run {
         cells.locate(loaded, &spot, &pin)?;
         let (at, row, exact) = self.locate_in(loaded, key, spot, guarded, &pin)?;
         if !exact {
+            match says {
+                Says::Maybe => pin.filter_erred(),
+                Says::Missing if is_here => {
+                    drop(cells);
+                    drop(pin);
+                    bring_filter(loaded, &spot);
+                }
+                _ => {}
+            }
             return Ok(None);
         }
         let found = loaded.found(&at, row, wanted.seq, &pin)?;
@@ -273,7 +305,13 @@ impl Run {
         if self.spans(key) {
             let loaded = self.loaded()?;
             let spot = loaded.spot_of(loaded.index.find(key))?;
+            if loaded.filter_refuses(&spot, key) {
+                return Ok(());
+            }
             misses.add(loaded, &spot, loaded.needs(Cells::of(loaded, wanted.columns)?.places(), wanted.seq));
+            if !misses.is_empty() {
+                misses.add_filter(loaded, &spot);
+            }
         }
         Ok(())
     }
@@ -293,37 +331,59 @@ impl Run {
         loaded.index.find_batch(keys, &mut slices);
         let cells = Cells::of(loaded, wanted.columns)?;
         out.clear();
-        out.reserve(keys.len());
-        for (keys, slices) in keys.chunks(BRING_KEYS_MAX).zip(slices.chunks(BRING_KEYS_MAX)) {
-            let spots: Vec<Spot> = slices.iter().map(|slice| loaded.spot_of(*slice)).collect::<Result<_>>()?;
+        out.resize(keys.len(), None);
+        let mut open: Vec<Sought<'_, '_>> = Vec::new();
+        let each = keys.chunks(BRING_KEYS_MAX).zip(slices.chunks(BRING_KEYS_MAX)).zip(out.chunks_mut(BRING_KEYS_MAX));
+        for ((keys, slices), out) in each {
+            open.clear();
+            {
+                let pin = self.cache.pin();
+                for ((key, slice), out) in keys.iter().zip(slices).zip(out) {
+                    let spot = loaded.spot_of(*slice)?;
+                    let says = loaded.ask_filter(&spot, key, &pin);
+                    if says != Says::Absent {
+                        open.push(Sought { key, spot, says, out });
+                    }
+                }
+            }
             let mut misses = Misses::default();
-            spots.iter().for_each(|spot| misses.add(loaded, spot, loaded.needs(cells.places(), wanted.seq)));
+            for Sought { spot, .. } in &open {
+                misses.add(loaded, spot, loaded.needs(cells.places(), wanted.seq));
+            }
+            let is_here = misses.is_empty();
+            if !is_here {
+                open.iter().for_each(|sought| misses.add_filter(loaded, &sought.spot));
+            }
             misses.read();
-            for (keys, spots) in keys.chunks(GROUP).zip(spots.chunks(GROUP)) {
-                self.find_group(loaded, (keys, spots), wanted.seq, out)?;
+            for group in open.chunks_mut(GROUP) {
+                self.find_group(loaded, group, wanted.seq)?;
+            }
+            if is_here {
+                let in_vain = |sought: &&Sought<'_, '_>| sought.says == Says::Missing && sought.out.is_none();
+                let mut misses = Misses::default();
+                open.iter().filter(in_vain).for_each(|sought| misses.add_filter(loaded, &sought.spot));
+                misses.read();
             }
         }
         Ok(())
     }
 
     /// Finds a few keys in the slices where the index looks, the memory of all of which is asked for first.
-    fn find_group(
-        &self,
-        loaded: &Loaded,
-        (keys, spots): (&[&[u8]], &[Spot]),
-        with_seq: bool,
-        out: &mut Vec<Option<Found>>,
-    ) -> Result<()> {
+    fn find_group(&self, loaded: &Loaded, group: &mut [Sought<'_, '_>], with_seq: bool) -> Result<()> {
         let pin = self.cache.pin();
         let mut payloads: SmallVec<[Option<&[u8]>; GROUP]> = SmallVec::new();
-        for spot in spots {
+        for Sought { spot, .. } in &*group {
             let guarded = loaded.payload(spot, loaded.guard_column(), &pin)?;
             prefetch_payload(guarded);
             payloads.push(guarded);
         }
-        for ((key, spot), guarded) in keys.iter().zip(spots).zip(payloads) {
-            let (at, row, exact) = self.locate_in(loaded, key, *spot, guarded, &pin)?;
-            out.push(if exact { Some(loaded.found(&at, row, with_seq, &pin)?) } else { None });
+        for (sought, guarded) in group.iter_mut().zip(payloads) {
+            let (at, row, exact) = self.locate_in(loaded, sought.key, sought.spot, guarded, &pin)?;
+            if exact {
+                *sought.out = Some(loaded.found(&at, row, with_seq, &pin)?);
+            } else if sought.says == Says::Maybe {
+                pin.filter_erred();
+            }
         }
         Ok(())
     }
@@ -428,13 +488,29 @@ impl Run {
             let key = loaded.first_key_of(small(slice)?, &self.cache.pin())?;
             residuals.push(loaded.residual(key.as_ref(), slice));
         }
-        let memory = loaded.index.memory_bytes() + loaded.locators.memory_bytes() + loaded.slots.memory_bytes();
+        let memory = loaded.index.memory_bytes()
+            + loaded.locators.memory_bytes()
+            + loaded.slots.memory_bytes()
+            + loaded.filter.memory_bytes();
         Ok(RunIndexStats {
             index: loaded.index.stats().clone(),
             residuals,
             breaches: self.breaches.load(Ordering::Relaxed),
             memory_bytes: offset_of(memory),
         })
+    }
+
+    /// The filter. Reads the file's end, if nothing has yet.
+    ///
+    /// # Errors
+    /// As [`Run::find`].
+    pub fn filter_stats(&self) -> Result<RunFilterStats> {
+        self.loaded().map(|loaded| loaded.filter_stats())
+    }
+
+    /// The filter, where the run has been read from already; nothing is known of others.
+    pub(crate) fn known_filter_stats(&self) -> RunFilterStats {
+        self.loaded.get().map(Loaded::filter_stats).unwrap_or_default()
     }
 
     /// What the first use brings into memory.
@@ -481,12 +557,15 @@ impl Loaded {
             footer.sections.iter().find(of_column).copied()
         });
         let statistics: Vec<_> = statistics.collect();
+        let filter = placed(FilterBlocks::of(&footer), path, trailer.footer_offset)?;
         let mut by_id: Vec<_> = columns.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
         by_id.sort_unstable();
         Ok(Loaded {
             random: trailer.random,
             key: KeyColumn::all(&schema)?,
-            slots: run.cache.slots(units + columns.len()),
+            slots: run.cache.slots(units + columns.len() + filter.len()),
+            filter,
+            filter_is_damaged: AtomicBool::new(false),
             file: Arc::clone(&run.file),
             footer,
             schema,
@@ -573,6 +652,54 @@ impl Loaded {
         match self.footer.layout {
             Layout::Row => wide(tile),
             Layout::Column => wide(tile) * self.columns.len() + column,
+        }
+    }
+
+    /// What the filter says of a key in a slice, as far as the cache has it.
+    #[inline]
+    fn ask_filter(&self, spot: &Spot, key: &[u8], pin: &Pin<'_>) -> Says {
+        let Some((block, _)) = self.filter.of_slice(spot.slice) else { return Says::Nothing };
+        let slot = self.filter_slot(block);
+        // What is not there is no miss: nobody waits for it.
+        let frame = if self.slots.has(slot) { self.slots.get(slot, pin) } else { None };
+        let Some(frame) = frame else { return Says::Missing };
+        let says = filter::ask(frame.bytes(), key);
+        if says != Says::Nothing {
+            pin.filter_asked(says == Says::Absent);
+        }
+        says
+    }
+
+    /// Whether the cache has a filter that says that the key is not there. This look is not counted: a lookup follows it.
+    fn filter_refuses(&self, spot: &Spot, key: &[u8]) -> bool {
+        let Some((block, _)) = self.filter.of_slice(spot.slice) else { return false };
+        self.slots.peek(self.filter_slot(block)).is_some_and(|frame| filter::ask(frame.bytes(), key) == Says::Absent)
+    }
+
+    /// The slot and the extent of the slice's block of the filter, if the cache does not have it and it is worth its place there.
+    pub(super) fn wanted_filter(&self, spot: &Spot) -> Option<(usize, Extent)> {
+        let (block, extent) = self.filter.of_slice(spot.slice)?;
+        let slot = self.filter_slot(block);
+        let wanted = !self.slots.has(slot) && self.slots.affords(extent.bytes);
+        (wanted && !self.filter_is_damaged.load(Ordering::Relaxed)).then_some((slot, extent))
+    }
+
+    /// A block of the filter is not what was written: lookups do without.
+    pub(super) fn give_filter_up(&self) {
+        self.filter_is_damaged.store(true, Ordering::Relaxed);
+    }
+
+    fn filter_slot(&self, block: usize) -> usize {
+        self.unit_count() + self.columns.len() + block
+    }
+
+    fn filter_stats(&self) -> RunFilterStats {
+        let blocks = self.filter.iter().enumerate();
+        let cached = blocks.filter(|(block, _)| self.slots.has(self.filter_slot(*block)));
+        RunFilterStats {
+            bytes: self.filter.bytes(),
+            cached_bytes: cached.map(|(_, (_, extent))| offset_of(extent.bytes)).sum(),
+            keys: if self.filter.len() > 0 { self.footer.rows } else { 0 },
         }
     }
 
@@ -913,6 +1040,23 @@ impl<'u> Cells<'u> {
         }
         Ok(())
     }
+}
+
+/// A key that is looked for among others.
+struct Sought<'k, 'o> {
+    key: &'k [u8],
+    /// Where the index looks.
+    spot: Spot,
+    says: Says,
+    out: &'o mut Option<Found>,
+}
+
+/// Reads a slice's block of the filter, which would have answered.
+#[cold]
+fn bring_filter(loaded: &Loaded, spot: &Spot) {
+    let mut misses = Misses::default();
+    misses.add_filter(loaded, spot);
+    misses.read();
 }
 
 /// Asks for what every reader of a vector reads first.

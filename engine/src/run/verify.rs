@@ -1,12 +1,13 @@
 /*!
 Reading a whole run, and reporting what does not hold: checksums of every byte, the order of keys over slices and tiles,
-guards, the index's answer for every slice, statistics against values, sequence numbers against their bounds, and the counts
-of the footer.
+guards, the index's answer for every slice, statistics against values, the filter against every key, sequence numbers against their
+bounds, and the counts of the footer.
 
 Every byte of the file belongs to the header, a frame or the trailer, and each of them has its checksum: a byte that no
 checksum covers is a finding too.
 */
 
+use super::filter::Block;
 use super::format::open_frame;
 use super::reader::{Loaded, Run};
 use super::scan::{RunScanOptions, SCAN_ROWS_MAX};
@@ -185,6 +186,7 @@ impl Check<'_> {
             first_rows: SCAN_ROWS_MAX,
         });
         let mut last = Vec::new();
+        let mut filter = FilterCheck::default();
         let (mut rows, mut tombstones, mut slice) = (0, 0, 0);
         let mut seqs: Option<(Seq, Seq)> = None;
         while let Some(batch) = scan.next()? {
@@ -204,6 +206,7 @@ impl Check<'_> {
             last = batch.keys.last().unwrap_or_default().to_vec();
             rows += offset_of(batch.len());
             tombstones += batch.tombstones.as_ref().map_or(0, |kinds| offset_of(kinds.true_count()));
+            filter.check(self.run, loaded, &batch, slice)?;
             slice = check_statistics(loaded, &batch, slice)?;
         }
         let footer = &loaded.footer;
@@ -218,6 +221,71 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// Holds rows against the run's filter, block after block.
+#[derive(Default)]
+struct FilterCheck {
+    /// The block that was read last, by its first slice, and its frame.
+    block: Option<(u32, Vec<u8>)>,
+}
+
+impl FilterCheck {
+    /// The rows of a batch's slices, which begin with `slice`.
+    fn check(&mut self, run: &Run, loaded: &Loaded, batch: &RunBatch, slice: u32) -> Result<()> {
+        let mut keys = batch.keys.iter();
+        let (mut left, mut slice) = (batch.len(), slice);
+        while left > 0 {
+            let rows = wide(loaded.locators.rows_of(slice)).clamp(1, left);
+            self.check_slice(run, loaded, slice, keys.by_ref().take(rows))?;
+            left -= rows;
+            slice += 1;
+        }
+        Ok(())
+    }
+
+    fn check_slice<'k>(
+        &mut self,
+        run: &Run,
+        loaded: &Loaded,
+        slice: u32,
+        mut keys: impl Iterator<Item = &'k [u8]>,
+    ) -> Result<()> {
+        let Some((block, extent)) = loaded.filter.of_slice(slice) else { return Ok(()) };
+        let wrong = |what: &str| Err(Error::corruption(format!("the filter of slice {slice}: {what}")));
+        let mut checked = || -> Result<()> {
+            let first = loaded.filter.iter().nth(block).map_or(0, |(first, _)| first);
+            let is_new = self.block.as_ref().is_none_or(|(known, _)| *known != first);
+            if is_new {
+                self.block = Some((first, loaded.file()?.read_exact_at(extent.offset, extent.bytes)?.to_vec()));
+            }
+            let frame = self.block.as_ref().map_or(&[][..], |(_, frame)| frame);
+            let opened = Block::open(open_frame(frame, loaded.random, extent.offset)?)?;
+            if is_new && !guards_hold(run, loaded, block, &opened)? {
+                return wrong("its guards are not its neighbours' keys");
+            }
+            match opened.filter.is_none() || keys.all(|key| opened.may_have(key) == Some(true)) {
+                true => Ok(()),
+                false => wrong("a key of the run is not in it"),
+            }
+        };
+        loaded.at(checked(), extent.offset)
+    }
+}
+
+/// Whether a block's guards are the last key before it and the first behind it.
+fn guards_hold(run: &Run, loaded: &Loaded, block: usize, opened: &Block<'_>) -> Result<bool> {
+    let pin = run.cache().pin();
+    let mut starts = loaded.filter.iter().map(|(first, _)| first).skip(block);
+    let prev_last = match starts.next().unwrap_or_default().checked_sub(1) {
+        Some(before) => loaded.last_key_of(before, &pin)?.into_bytes(),
+        None => Vec::new(),
+    };
+    let next_first = match starts.next() {
+        Some(behind) => loaded.first_key_of(behind, &pin)?.into_bytes(),
+        None => Vec::new(),
+    };
+    Ok(opened.guard.prev_last == prev_last && opened.guard.next_first == next_first)
 }
 
 /// Measures a batch's slices, which begin with `slice`, and compares; gives the slice after them.

@@ -7,6 +7,7 @@ known, because a slice carries its successor's first key. In memory are at most 
 The size of slices is chosen from the first thousand rows. A tile ends early when large values would swell it.
 */
 
+use super::filter::FilterBuilder;
 use super::format::{
     FRAME_OVERHEAD, Footer, Guard, Section, SectionKind, TRAILER_BYTES, Trailer, encode_header, encode_schema,
     frame_crc,
@@ -64,6 +65,8 @@ pub struct RunWriter {
     out: Output,
     /// Taken when it is finished.
     index: Option<IndexBuilder>,
+    /// `None` where the run is to have no filter.
+    filter: Option<FilterBuilder>,
     lengths: Vec<Vec<u32>>,
     stats: Vec<StatsBuilder>,
     short: Vec<ShortTile>,
@@ -108,6 +111,7 @@ impl RunWriter {
             ready: BTreeMap::new(),
             out: Output::new(file, random),
             index: Some(IndexBuilder::new(schema.key.shape(), options.index)),
+            filter: options.filter.then(|| FilterBuilder::new(id)),
             lengths: vec![Vec::new(); types.len()],
             stats: types.into_iter().map(StatsBuilder::new).collect(),
             short: Vec::new(),
@@ -230,7 +234,7 @@ impl RunWriter {
                 self.close_tile(plan)?;
                 continue;
             }
-            self.extend_tile(&piece, &batch.keys, start..start + take, plan);
+            self.extend_tile(&piece, &batch.keys, start..start + take, plan)?;
             self.tile.bytes += bytes;
             start += take;
             if self.tile.rows == plan.tile_rows() {
@@ -240,7 +244,7 @@ impl RunWriter {
         Ok(())
     }
 
-    fn extend_tile(&mut self, piece: &Piece, keys: &EncodedKeys, rows: Range<usize>, plan: &TilePlan) {
+    fn extend_tile(&mut self, piece: &Piece, keys: &EncodedKeys, rows: Range<usize>, plan: &TilePlan) -> Result<()> {
         let tile = &mut self.tile;
         let mut row = rows.start;
         while row < rows.end {
@@ -248,8 +252,14 @@ impl RunWriter {
             if in_slice == 0 {
                 tile.firsts.push(keys.get(row).to_vec());
                 tile.lasts.push(Vec::new());
+                if let Some(filter) = &mut self.filter {
+                    filter.begin_slice(keys.get(row), plan.slice_rows)?;
+                }
             }
             let take = (plan.slice_rows - in_slice).min(rows.end - row);
+            if let Some(filter) = &mut self.filter {
+                filter.push((row..row + take).map(|row| keys.get(row)), keys.get(row + take - 1));
+            }
             row += take;
             tile.rows += take;
             if let Some(last) = tile.lasts.last_mut() {
@@ -258,6 +268,7 @@ impl RunWriter {
             }
         }
         tile.pieces.push(piece.slice(rows));
+        Ok(())
     }
 
     /// Sends the tile to be encoded, and writes what has come back.
@@ -394,6 +405,11 @@ impl RunWriter {
     fn write_end(&mut self, plan: &TilePlan) -> Result<(u64, Trailer)> {
         let data_end = self.out.position();
         let mut sections = Vec::new();
+        if let Some(filter) = self.filter.take() {
+            for (slice, block) in filter.finish()? {
+                sections.push(self.out.section(SectionKind::Filter, ColumnId(slice), &block)?);
+            }
+        }
         let mut ids = self.schema.column_ids();
         ids.extend([ColumnId::SEQ, ColumnId::KIND]);
         for (id, builder) in ids.into_iter().zip(std::mem::take(&mut self.stats)) {

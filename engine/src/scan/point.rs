@@ -10,6 +10,7 @@ use crate::memtable::Entry;
 use crate::row::RowReader;
 use crate::run::{Found, Misses, RunSchema, Wanted};
 use crate::scan::expiry::Expiry;
+use crate::scan::probes::{Part, Tally};
 use crate::scan::tree::{Erased, Mem, RunRef, Source, Tree, is_erased};
 use crate::scan::{Layer, Projection, Row};
 use crate::types::{ColumnId, ColumnType, Seq, Value};
@@ -119,9 +120,15 @@ fn ask<'t, T>(
     of_place: impl Fn(Place) -> T,
     mut of_run: impl FnMut(&'t Arc<RunRef>) -> Result<Option<T>>,
 ) -> Result<Option<T>> {
+    let tally = tree.probes.tally();
+    let mut probe = |run, part| {
+        let answer = of_run(run)?;
+        tally.probe(part, answer.is_some());
+        Ok(answer)
+    };
     let mut of = |source: &'t Source, at| match source {
         Source::Run(run) if key < run.first_key() || key > run.last_key() => Ok(None),
-        Source::Run(run) => of_run(run),
+        Source::Run(run) => probe(run, Part::Upper),
         Source::Mem(mem) => Ok(find_in_mem(mem, key, at).map(&of_place)),
         Source::Erased(erased) => Ok(find_in_range(erased, key, at).map(&of_place)),
     };
@@ -139,7 +146,7 @@ fn ask<'t, T>(
         }
     }
     match tree.last_run_of(key) {
-        Some(run) => of_run(run),
+        Some(run) => probe(run, Part::Last),
         None => Ok(None),
     }
 }
@@ -259,17 +266,18 @@ struct Batch<'t> {
     keys: Vec<&'t [u8]>,
     known: Vec<Known<'t>>,
     open: usize,
+    tally: Tally<'t>,
 }
 
 impl<'t> Batch<'t> {
-    fn new(keys: Vec<&'t [u8]>) -> Self {
+    fn new(keys: Vec<&'t [u8]>, tree: &'t Tree) -> Self {
         let open = keys.len();
-        Batch { known: keys.iter().map(|_| Known::Nothing).collect(), keys, open }
+        Batch { known: keys.iter().map(|_| Known::Nothing).collect(), keys, open, tally: tree.probes.tally() }
     }
 
     fn ask(&mut self, source: &'t Source, at: Seq, wanted: Wanted<'_>) -> Result<()> {
         match source {
-            Source::Run(run) => self.ask_run(run, 0..self.keys.len(), wanted),
+            Source::Run(run) => self.ask_run(run, 0..self.keys.len(), wanted, Part::Upper),
             Source::Mem(mem) => {
                 self.ask_each(|key| find_in_mem(mem, key, at));
                 Ok(())
@@ -292,8 +300,8 @@ impl<'t> Batch<'t> {
         }
     }
 
-    /// Asks a run for the keys at `places`.
-    fn ask_run(&mut self, run: &'t Arc<RunRef>, places: Range<usize>, wanted: Wanted<'_>) -> Result<()> {
+    /// Asks a run of a part of the tree for the keys at `places`.
+    fn ask_run(&mut self, run: &'t Arc<RunRef>, places: Range<usize>, wanted: Wanted<'_>, part: Part) -> Result<()> {
         let keys = self.keys.get(places.clone()).unwrap_or_default();
         let start = places.start + keys.partition_point(|key| *key < run.first_key());
         let end = places.start + keys.partition_point(|key| *key <= run.last_key());
@@ -305,6 +313,9 @@ impl<'t> Batch<'t> {
         }
         let mut found = Vec::new();
         run.run.find_many(&keys, wanted, &mut found)?;
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let vain = found.iter().filter(|found| found.is_none()).count();
+        self.tally.probes(part, count(found.len() - vain), count(vain));
         for (place, found) in places.into_iter().zip(found) {
             if let (Some(known), Some(found)) = (self.known.get_mut(place), found) {
                 *known = Known::Run(run, found);
@@ -334,7 +345,7 @@ impl<'t> Batch<'t> {
                 return Ok(());
             }
             let end = start + rest.partition_point(|key| *key <= run.last_key());
-            self.ask_run(run, start..end, wanted)?;
+            self.ask_run(run, start..end, wanted, Part::Last)?;
             start = end;
         }
         Ok(())
@@ -385,7 +396,7 @@ pub(crate) fn read_many(
     let count = u32::try_from(keys.len()).map_err(|_| Error::invalid("more than 2^32 keys"))?;
     let mut sorted: Vec<(&[u8], u32)> = keys.iter().map(Key::as_ref).zip(0..count).collect();
     sorted.sort_unstable();
-    let mut batch = Batch::new(sorted.iter().map(|(key, _)| *key).collect());
+    let mut batch = Batch::new(sorted.iter().map(|(key, _)| *key).collect(), tree);
     batch.ask_all(overlay, tree, at, Wanted { columns: &projection.stored, seq: projection.has_seq() })?;
     let (columns, live) = batch.read(tree, projection)?;
 

@@ -21,6 +21,7 @@ use crate::lease::{Leases, Numbered};
 use crate::memtable::Memtable;
 use crate::run::{Found, Run, RunSchema, file_path};
 use crate::scan::plan::Span;
+use crate::scan::probes::Probes;
 use crate::types::{RunId, Seq};
 use crate::wal::Lsn;
 use std::sync::Arc;
@@ -246,6 +247,8 @@ pub(crate) struct Tree {
     pub(crate) last: Vec<Arc<RunRef>>,
     /// How often memtables were flushed and runs merged: what was deleted may be forgotten since.
     pub(crate) rewrites: u64,
+    /// What lookups came to, of this tree and those before it.
+    pub(crate) probes: Arc<Probes>,
 }
 
 impl Tree {

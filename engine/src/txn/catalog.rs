@@ -13,6 +13,9 @@ The row of the column by which a table's rows expire is of version 2: its type i
 to live in microseconds (i64). A release that knows only version 1 says that it does not know the type, and opens nothing: it would
 show rows that are gone.
 
+Where a table says whether its runs get filters, its attributes have one more, whose key is the byte 0 and `filter`, and whose value is
+`on` or `off`. No layer above has such a key. A release that knows no filters keeps it with the others and writes it back.
+
 Ids below [`FIRST_USER_ID`] are the system's own. Ids of tables and storages are never reused, also after a drop: the
 next one is a row of `counters`, written with every commit that takes one.
 
@@ -26,7 +29,8 @@ use crate::memtable::Kind;
 use crate::row::encode_row;
 use crate::scan::expiry::Expiry;
 use crate::types::{
-    Attributes, Collation, ColumnDef, ColumnId, ColumnType, NewTable, NewTtl, StorageId, TableDef, TableId, Ttl, Value,
+    Attributes, Collation, ColumnDef, ColumnId, ColumnType, FilterChoice, NewTable, NewTtl, StorageId, TableDef,
+    TableId, Ttl, Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,6 +43,11 @@ const COUNTER_IDS: &str = "ids";
 
 /// What the type of a column is raised by where the table's rows expire by it.
 const EXPIRES_BY: i64 = 256;
+
+/// Among a table's attributes, whether its runs get filters.
+const FILTER_ATTRIBUTE: &str = "\0filter";
+const FILTER_ON: &str = "on";
+const FILTER_OFF: &str = "off";
 
 /// One row of a system table on its way into the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +65,8 @@ pub(crate) struct Catalog {
     names: BTreeMap<String, TableId>,
     /// The tables whose rows expire, by storage.
     expiring: BTreeMap<StorageId, TableId>,
+    /// What tables say about filters, by storage.
+    filters: BTreeMap<StorageId, FilterChoice>,
 }
 
 /// What a transaction does to one table.
@@ -104,7 +115,15 @@ impl Catalog {
         if table.ttl.is_some() {
             self.expiring.insert(table.storage, table.id);
         }
+        if table.filter != FilterChoice::Auto {
+            self.filters.insert(table.storage, table.filter);
+        }
         self.tables.insert(table.id, table);
+    }
+
+    /// Whether the runs of a storage get filters, as far as its table says.
+    pub(crate) fn filter_of(&self, storage: StorageId) -> FilterChoice {
+        self.filters.get(&storage).copied().unwrap_or_default()
     }
 
     /// Whether `storage` holds the rows of `table`.
@@ -131,6 +150,7 @@ impl Catalog {
                 next.tables.remove(id);
                 next.names.remove(&before.name);
                 next.expiring.remove(&before.storage);
+                next.filters.remove(&before.storage);
             }
         }
         for after in changes.values().filter_map(|change| change.after.as_ref()) {
@@ -201,7 +221,7 @@ pub(crate) fn define(new: NewTable, id: TableId, storage: StorageId) -> Result<T
         key.push(column.id);
     }
     let ttl = new.ttl.map(|ttl| define_ttl(&name, &columns, &ttl)).transpose()?;
-    Ok(TableDef { id, storage, name, columns, key, ttl, attributes: new.attributes })
+    Ok(TableDef { id, storage, name, columns, key, ttl, filter: new.filter, attributes: new.attributes })
 }
 
 /// When a table's rows expire, from what a caller says of it.
@@ -239,8 +259,16 @@ fn system_table(id: u64, name: &str, columns: &[(&str, ColumnType)], key_columns
     columns.iter_mut().take(key_columns).for_each(|column| column.nullable = false);
     let key = columns.iter().take(key_columns).map(|column| column.id).collect();
     let name = format!("omendb.{name}");
-    let attributes = Attributes::new();
-    Arc::new(TableDef { id: TableId(id), storage: StorageId(id), name, columns, key, ttl: None, attributes })
+    Arc::new(TableDef {
+        id: TableId(id),
+        storage: StorageId(id),
+        name,
+        columns,
+        key,
+        ttl: None,
+        filter: FilterChoice::Auto,
+        attributes: Attributes::new(),
+    })
 }
 
 /// The system tables, in the order of their storages.
@@ -303,7 +331,7 @@ impl SystemTables {
     fn table_rows(&self, table: &TableDef, kind: Kind, rows: &mut Vec<SystemRow>) -> Result<()> {
         let key: Vec<u8> = table.key.iter().flat_map(|id| id.0.to_le_bytes()).collect();
         let mut attributes = Vec::new();
-        encode_attributes(&table.attributes, &mut attributes);
+        encode_attributes(&with_filter(table), &mut attributes);
         let values = [
             number(table.id.0)?,
             Value::Text(table.name.clone()),
@@ -335,6 +363,28 @@ impl SystemTables {
             rows.push(system_row(&self.columns, kind, &values)?);
         }
         Ok(())
+    }
+}
+
+/// A table's attributes as they are stored.
+fn with_filter(table: &TableDef) -> Attributes {
+    let mut attributes = table.attributes.clone();
+    let said = match table.filter {
+        FilterChoice::Auto => return attributes,
+        FilterChoice::On => FILTER_ON,
+        FilterChoice::Off => FILTER_OFF,
+    };
+    attributes.insert(FILTER_ATTRIBUTE.to_owned(), said.to_owned());
+    attributes
+}
+
+/// What stored attributes say about filters, taken out of them.
+fn take_filter(attributes: &mut Attributes) -> FilterChoice {
+    match attributes.remove(FILTER_ATTRIBUTE).as_deref() {
+        Some(FILTER_ON) => FilterChoice::On,
+        Some(FILTER_OFF) => FilterChoice::Off,
+        // A later release may know more; filters change no answer.
+        _ => FilterChoice::Auto,
     }
 }
 
@@ -539,6 +589,7 @@ impl CatalogLoader {
                 [ttl] if ttl.micros > 0 => Some(*ttl),
                 _ => return Err(bad()),
             };
+            let mut attributes = decode_attributes(bytes(attributes)?)?;
             let def = TableDef {
                 id: TableId(id_of(id)?),
                 storage: StorageId(id_of(storage)?),
@@ -546,7 +597,8 @@ impl CatalogLoader {
                 columns: columns.into_iter().map(|(_, column)| column).collect(),
                 key: key_ids.iter().map(|id| ColumnId(u32::from_le_bytes(*id))).collect(),
                 ttl,
-                attributes: decode_attributes(bytes(attributes)?)?,
+                filter: take_filter(&mut attributes),
+                attributes,
             };
             def.key_columns()?;
             if ttl.is_some_and(|ttl| !def.column_by_id(ttl.column).is_some_and(|column| column.ty.is_moment())) {
@@ -611,6 +663,7 @@ mod tests {
             ],
             key: vec!["b".to_owned(), "a".to_owned()],
             ttl: Some(NewTtl { column: "d".to_owned(), micros: 86_400_000_000 }),
+            filter: FilterChoice::On,
             attributes: Attributes::from([("x".to_owned(), String::new())]),
         }
     }
@@ -637,6 +690,29 @@ mod tests {
         let (catalog, next) = loader.finish().unwrap();
         assert_eq!(next, 102);
         assert_eq!(catalog.by_name("t"), Some(&def));
+        assert_eq!(catalog.filter_of(StorageId(101)), FilterChoice::On);
+        assert_eq!(catalog.filter_of(StorageId(102)), FilterChoice::Auto);
+    }
+
+    #[test]
+    fn what_is_said_about_filters_is_an_attribute_to_those_who_know_none() {
+        let system = SystemTables::new();
+        let stored = |filter| {
+            let def = Arc::new(define(NewTable { filter, ..new_table() }, TableId(100), StorageId(101)).unwrap());
+            let rows = system.rows(&Changes::from([(def.id, Change { before: None, after: Some(def) })]), 102).unwrap();
+            let row = rows.iter().find(|row| row.storage == system.tables.storage).unwrap();
+            let Value::Bytes(attributes) = values(&system.tables, &row.row)[4].clone() else { panic!("no bytes") };
+            decode_attributes(&attributes).unwrap()
+        };
+        assert_eq!(stored(FilterChoice::Auto), new_table().attributes);
+        for (choice, said) in [(FilterChoice::On, "on"), (FilterChoice::Off, "off")] {
+            let mut attributes = stored(choice);
+            assert_eq!(attributes.get("\0filter").unwrap(), said);
+            assert_eq!(take_filter(&mut attributes), choice);
+            assert_eq!(attributes, new_table().attributes);
+        }
+        let mut later = Attributes::from([("\0filter".to_owned(), "learned".to_owned())]);
+        assert_eq!((take_filter(&mut later), later.len()), (FilterChoice::Auto, 0));
     }
 
     #[test]

@@ -263,6 +263,8 @@ pub(crate) struct Stager {
     /// Rows that gave way to another of the same load.
     lost: u64,
     expects: bool,
+    /// Whether runs get filters.
+    filter: bool,
     /// Rows could not be staged, and are nowhere: the transaction must not go on without them.
     failed: Option<(ErrorKind, String)>,
 }
@@ -288,6 +290,7 @@ impl Stager {
             runs: Vec::new(),
             lost: 0,
             expects: false,
+            filter: store.filters_loads(table),
             failed: None,
         }
     }
@@ -334,7 +337,7 @@ impl Stager {
     fn shape(&self) -> Shape {
         // Rows of a transaction carry expectations; those of a load need no number at all.
         let fixed_seq = (self.doubles != Doubles::Fold).then_some(0);
-        Shape { layout: Layout::Column, level: 0, fixed_seq, threads: 0 }
+        Shape { layout: Layout::Column, level: 0, fixed_seq, threads: 0, filter: self.filter }
     }
 
     /// That no rows were lost on their way.

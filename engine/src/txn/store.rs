@@ -25,13 +25,14 @@ use crate::lease::Leases;
 use crate::manifest::{Edit, LoadRecord, Manifest, RunEntry};
 use crate::memory::{Memory, MemoryUse};
 use crate::run::RunSchema;
+use crate::scan::probes::Part;
 use crate::scan::tree::{Erased, Mem, RunRef, Source, Tree};
 use crate::txn::catalog::{Catalog, SystemTables};
 use crate::txn::gate::Gate;
 use crate::txn::pace::{DelayCause, Pace, Pressure};
 use crate::txn::reserve::Reserve;
 use crate::txn::snapshot::Snapshot;
-use crate::types::{RunId, Seq, StorageId, TableDef};
+use crate::types::{FilterChoice, RunId, Seq, StorageId, TableDef};
 use crate::wal::{Lsn, Wal};
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -70,6 +71,8 @@ pub(crate) struct Limits {
     pub(crate) stage_bytes: usize,
     /// Threads that a load may use.
     pub(crate) threads: usize,
+    /// Whether runs get filters, where their table leaves that open.
+    pub(crate) filter: FilterChoice,
 }
 
 /// What all trees of one storage share.
@@ -379,8 +382,36 @@ impl Store {
             upper: Vec::new(),
             last: Vec::new(),
             rewrites: 0,
+            probes: Arc::default(),
         };
         Ok(Storage { tree: Arc::new(tree), shared: Shared::new(1, 0) })
+    }
+
+    /// Whether new runs of a part of a storage's tree get filters: as its table says, else as the database was opened, else where lookups look
+    /// in vain. `None` where that is open too, since few have looked.
+    pub(crate) fn filters(&self, storage: StorageId, tree: &Tree, part: Part) -> Option<bool> {
+        let of_table = self.view().catalog.filter_of(storage);
+        self.filters_as_said(of_table).or_else(|| tree.probes.are_in_vain(part))
+    }
+
+    /// The same for runs of loads and of large transactions, which lie in the upper levels or the last, and mostly in both one after
+    /// the other. The table and its tree may be the transaction's own.
+    pub(crate) fn filters_loads(&self, table: &TableDef) -> bool {
+        let trees = self.view().trees;
+        let in_vain = |part| {
+            let tree = trees.get(&table.storage).map(|storage| &storage.tree);
+            tree.and_then(|tree| tree.probes.are_in_vain(part)).unwrap_or(false)
+        };
+        self.filters_as_said(table.filter).unwrap_or_else(|| in_vain(Part::Upper) || in_vain(Part::Last))
+    }
+
+    /// What a table says about filters, or else the database's options; `None` where both leave it open.
+    fn filters_as_said(&self, of_table: FilterChoice) -> Option<bool> {
+        match if of_table == FilterChoice::Auto { self.limits.filter } else { of_table } {
+            FilterChoice::On => Some(true),
+            FilterChoice::Off => Some(false),
+            FilterChoice::Auto => None,
+        }
     }
 
     /// Replaces trees under the state lock.

@@ -204,7 +204,7 @@ fn new_table(name: &str, keyed: bool) -> NewTable {
         ],
         key: if keyed { vec!["k".to_owned()] } else { Vec::new() },
         ttl: Some(NewTtl { column: "at".to_owned(), micros: 3_600_000_000 }),
-        attributes: Attributes::new(),
+        ..NewTable::default()
     }
 }
 

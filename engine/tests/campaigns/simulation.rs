@@ -2,7 +2,7 @@
 The simulation: writers, readers, flushes, merges, faults, clock jumps and power failures at once, all from one seed.
 
 A seed draws how many threads there are, how long they run before the database is closed, dropped or loses power, which sizes
-and sync mode it has, and a rate for every sort of fault, often zero: too many faults would keep a database from ever growing.
+and sync mode it has, whether runs have filters, and a rate for every sort of fault, often zero: too many faults would keep a database from ever growing.
 
 Every commit also writes its writer's own counter, so that a commit in doubt is known by its traces. Then:
 
@@ -19,7 +19,7 @@ use omendb_engine::io::random::{Random, mix};
 use omendb_engine::io::sim::{Fault, FaultKind, Operation, SimDisk, SimOptions, Simulation, Survivors};
 use omendb_engine::io::{IoRef, thread};
 use omendb_engine::key::KeySchema;
-use omendb_engine::types::{Seq, Value};
+use omendb_engine::types::{FilterChoice, Seq, Value};
 use omendb_engine::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -80,6 +80,8 @@ struct Plan {
     readers: u64,
     sync: SyncMode,
     memtable_bytes: usize,
+    /// Whether runs have filters.
+    filter: FilterChoice,
     faults: Vec<Fault>,
     /// Whether reads may fail, or give wrong bytes below.
     reads_fail: bool,
@@ -116,6 +118,7 @@ fn plan(seed: u64) -> Plan {
         readers: 1 + random.below(2),
         sync,
         memtable_bytes: [2 << 10, 8 << 10, 64 << 10][random.index(3)],
+        filter: if seed.is_multiple_of(2) { FilterChoice::On } else { FilterChoice::Auto },
         faults,
         reads_fail,
     }
@@ -362,6 +365,7 @@ fn open(disk: &SimDisk, io: &IoRef, shared: &Shared) -> std::result::Result<Db, 
     let options = Options {
         memtable_bytes: shared.plan.memtable_bytes,
         sync: shared.plan.sync,
+        filter: shared.plan.filter,
         manifest_bytes: 20 << 10,
         ..workloads::options(io)
     };

@@ -52,6 +52,7 @@ fn likely(mutant: Mutant) -> Form {
         RecoveredManifestNotHardened => ("fault", "loads/1/Io/once"),
         SnapshotOffByOne | VisibleBeforeDurable | DropRunChecksum | ErrorTakenForTheEnd => ("simulation", ""),
         ConflictMissed | LogPoisonForgotten | ExpiredBelowMerge | ErasedRangeNotCut => ("simulation", ""),
+        FilterForgetsAKey => ("simulation", ""),
         RangeConflictMissed => ("conflicts", ""),
         TombstoneDroppedEarly => ("ranges", ""),
     };

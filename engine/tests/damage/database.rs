@@ -9,7 +9,7 @@ use omendb_engine::column::{ColumnSink, value_at};
 use omendb_engine::db::{Db, Expectation, Options, Row, ScanRequest, Snapshot, WriteKind};
 use omendb_engine::io::{self, Buffer, IoRef, OpenMode};
 use omendb_engine::key::KeySchema;
-use omendb_engine::types::{Attributes, ColumnId, ColumnType, NewColumn, NewTable, TableDef, Value};
+use omendb_engine::types::{Attributes, ColumnId, ColumnType, FilterChoice, NewColumn, NewTable, TableDef, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub(crate) fn options(io: &IoRef) -> Options {
         cache_bytes: 1 << 20,
         log_segment_bytes: 16 << 10,
         threads: 1,
+        // Every run has all sections that there are.
+        filter: FilterChoice::On,
         ..Options::memory()
     }
 }
@@ -117,8 +119,8 @@ pub(crate) fn new_table(name: &str, columns: &[(&str, ColumnType)], key: &[&str]
         name: name.to_owned(),
         columns: columns.iter().map(column).collect(),
         key: key.iter().map(|name| (*name).to_owned()).collect(),
-        ttl: None,
         attributes: Attributes::from([("comment".to_owned(), "a table".to_owned())]),
+        ..NewTable::default()
     }
 }
 

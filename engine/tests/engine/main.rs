@@ -8,6 +8,7 @@ The engine through its public interface, as its users see it.
 mod aggregates;
 mod catalog;
 mod files;
+mod filters;
 mod fixture;
 mod leases;
 mod loads;

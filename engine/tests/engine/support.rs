@@ -44,8 +44,7 @@ pub(crate) fn new_table(name: &str, columns: &[(&str, ColumnType)], key: &[&str]
         name: name.to_owned(),
         columns: columns.iter().map(column).collect(),
         key: key.iter().map(|name| (*name).to_owned()).collect(),
-        ttl: None,
-        attributes: Attributes::new(),
+        ..NewTable::default()
     }
 }
 

@@ -59,8 +59,8 @@ impl OwnTable<'_> {
             name: self.name.to_owned(),
             columns: self.columns.iter().map(column).collect(),
             key: self.key.iter().map(|name| (*name).to_owned()).collect(),
-            ttl: None,
             attributes: [(MARK.to_owned(), "made by omendb-bench, which drops it at the next run".to_owned())].into(),
+            ..NewTable::default()
         })?;
         transaction.commit()?;
         Ok(table)

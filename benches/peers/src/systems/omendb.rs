@@ -66,8 +66,7 @@ fn table(db: &Db) -> Result<Arc<TableDef>> {
         name: TABLE.to_owned(),
         columns: vec![column("k"), column("v")],
         key: vec!["k".to_owned()],
-        ttl: None,
-        attributes: Attributes::new(),
+        ..NewTable::default()
     })?;
     txn.commit()?;
     Ok(table)

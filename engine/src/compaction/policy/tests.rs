@@ -81,8 +81,14 @@ impl Survey for World {
 impl World {
     fn new(seed: u64) -> World {
         let schema = RunSchema::of(&SystemTables::new().tables).unwrap();
-        let tree =
-            Tree { schema: Arc::new(schema), active: Mem::new(1), upper: Vec::new(), last: Vec::new(), rewrites: 0 };
+        let tree = Tree {
+            schema: Arc::new(schema),
+            active: Mem::new(1),
+            upper: Vec::new(),
+            last: Vec::new(),
+            rewrites: 0,
+            probes: Arc::default(),
+        };
         World {
             seed,
             random: Random::new(seed),

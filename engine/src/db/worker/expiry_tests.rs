@@ -70,7 +70,7 @@ impl World {
         let key = if in_key { vec!["at".to_owned(), "k".to_owned()] } else { vec!["k".to_owned()] };
         let ttl = Some(NewTtl { column: "at".to_owned(), micros: 60 * MINUTE });
         let mut txn = db.begin().unwrap();
-        let new = NewTable { name: "t".to_owned(), columns, key, ttl, attributes: Attributes::new() };
+        let new = NewTable { name: "t".to_owned(), columns, key, ttl, ..NewTable::default() };
         let table = txn.create_table(new).unwrap();
         txn.commit().unwrap();
         let clock = disk.io().unix_micros() / MINUTE * MINUTE;

@@ -59,9 +59,7 @@ impl World {
         let names = ["k".to_owned(), "v".to_owned()].into_iter().chain(pads);
         let columns = names.map(|name| column(&name, ColumnType::Int64)).collect();
         let key = vec!["k".to_owned()];
-        let table = txn
-            .create_table(NewTable { name: "t".to_owned(), columns, key, ttl: None, attributes: Attributes::new() })
-            .unwrap();
+        let table = txn.create_table(NewTable { name: "t".to_owned(), columns, key, ..NewTable::default() }).unwrap();
         txn.commit().unwrap();
         World {
             seed,

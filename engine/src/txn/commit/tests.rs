@@ -19,8 +19,7 @@ fn open() -> (Db, Arc<TableDef>) {
         name: "t".to_owned(),
         columns: vec![column("k"), column("v")],
         key: vec!["k".to_owned()],
-        attributes: Attributes::new(),
-        ttl: None,
+        ..NewTable::default()
     };
     let mut txn = db.begin().unwrap();
     let table = txn.create_table(table).unwrap();

@@ -25,7 +25,9 @@ use datafusion::sql::sqlparser::ast::{
     Truncate,
 };
 use omendb_engine::db::OnConflict;
-use omendb_engine::types::{Attributes, Collation, ColumnDef, ColumnId, NewColumn, NewTable, NewTtl, TableDef};
+use omendb_engine::types::{
+    Attributes, Collation, ColumnDef, ColumnId, FilterChoice, NewColumn, NewTable, NewTtl, TableDef,
+};
 use std::sync::Arc;
 
 /// CREATE TABLE, with columns or AS a query.
@@ -137,7 +139,7 @@ fn definition(context: &Context, create: &CreateTable, table: String) -> Result<
     if let Some(name) = key.name {
         attributes.insert(KEY_NAME_ATTRIBUTE.into(), name);
     }
-    Ok(NewTable { name: table, columns, key: key.columns, ttl, attributes })
+    Ok(NewTable { name: table, columns, key: key.columns, ttl, attributes, ..NewTable::default() })
 }
 
 /// When rows expire.
@@ -261,6 +263,7 @@ fn check_default(context: &Context, expr: &ast::Expr, name: &str, ty: SqlType) -
             columns: vec![column],
             key: Vec::new(),
             ttl: None,
+            filter: FilterChoice::Auto,
             attributes: Attributes::new(),
         };
         Writer::new(Arc::new(probe))?.batch(&[array])?;
