@@ -9,7 +9,7 @@ use crate::render::{Format, rows_text};
 use crate::shell::{Place, Shell, Step, Stop};
 use omendb_cli::size;
 use omendb_sql::engine::db::{Db, RunStats, TableStats};
-use omendb_sql::engine::types::{ColumnDef, TableDef};
+use omendb_sql::engine::types::{ColumnDef, FilterChoice, TableDef};
 use omendb_sql::types::{DEFAULT_ATTRIBUTE, SqlType};
 use omendb_sql::{SqlError, engine, text};
 use std::collections::BTreeMap;
@@ -53,11 +53,27 @@ fn summary(table: &TableDef, stats: &TableStats, runs: &[RunStats]) -> String {
         None => String::new(),
     };
     format!(
-        "Primary key: {key}\n{expiry}Index: {}\nRows: {about}{}, {} on disk\n",
+        "Primary key: {key}\n{expiry}Index: {}\n{}Rows: {about}{}, {} on disk\n",
         kinds(runs),
+        filters(table, runs),
         size::count(stats.rows),
         size::show(stats.bytes_on_disk)
     )
+}
+
+/// "Filters: on, 2 of 3 runs (1.1 MiB)"; nothing where no run has one and the table says nothing.
+fn filters(table: &TableDef, runs: &[RunStats]) -> String {
+    let said = match table.filter {
+        FilterChoice::Auto => "auto",
+        FilterChoice::On => "on",
+        FilterChoice::Off => "off",
+    };
+    let bytes: u64 = runs.iter().map(|run| run.filter_bytes).sum();
+    if bytes == 0 && table.filter == FilterChoice::Auto {
+        return String::new();
+    }
+    let with = runs.iter().filter(|run| run.filter_bytes > 0).count();
+    format!("Filters: {said}, {with} of {} runs ({})\n", runs.len(), size::show(bytes))
 }
 
 /// "Model (3 runs), Separators (1 run)".

@@ -134,16 +134,16 @@ fn definition(context: &Context, create: &CreateTable, table: String) -> Result<
         }
     }
     check_key(&key, &columns)?;
-    let ttl = ttl(create, &table, &columns)?;
+    let (ttl, filter) = parameters(create, &table, &columns)?;
     let mut attributes = Attributes::new();
     if let Some(name) = key.name {
         attributes.insert(KEY_NAME_ATTRIBUTE.into(), name);
     }
-    Ok(NewTable { name: table, columns, key: key.columns, ttl, attributes, ..NewTable::default() })
+    Ok(NewTable { name: table, columns, key: key.columns, ttl, filter, attributes })
 }
 
-/// When rows expire.
-fn ttl(create: &CreateTable, table: &str, columns: &[NewColumn]) -> Result<Option<NewTtl>> {
+/// When rows expire, and whether runs get filters.
+fn parameters(create: &CreateTable, table: &str, columns: &[NewColumn]) -> Result<(Option<NewTtl>, FilterChoice)> {
     let columns: Vec<_> = columns.iter().map(|column| (column.name.as_str(), column.ty)).collect();
     parameters::of_new(&create.table_options, table, &columns)
 }
@@ -349,8 +349,8 @@ fn create_table_as(t: &mut Transacted, create: &CreateTable, name: String, query
         let ty = SqlType::of_field(field)?;
         columns.push(NewColumn { name, ty: ty.column, nullable: true, attributes: ty.attributes() });
     }
-    let ttl = ttl(create, &name, &columns)?;
-    let table = t.transaction.create_table(NewTable { name, columns, ttl, ..NewTable::default() })?;
+    let (ttl, filter) = parameters(create, &name, &columns)?;
+    let table = t.transaction.create_table(NewTable { name, columns, ttl, filter, ..NewTable::default() })?;
     let plan = as_stored(plan, &table)?;
     let memory = t.context.session.database.load_memory_bytes;
     let writer = Writer::new(table.clone())?;

@@ -4,6 +4,7 @@ Storage parameters of tables: `CREATE TABLE … WITH (…)`, `ALTER TABLE … SE
 ```text
     ttl          an interval as text, '30 days': rows whose ttl_column lies further back are gone
     ttl_column   a column of type timestamp, timestamptz or date
+    filter       auto, on, off: whether runs get filters, which tell most absent keys without reading rows
     layout       auto
     index        auto
 ```
@@ -19,7 +20,7 @@ use crate::types::SqlType;
 use datafusion::sql::sqlparser::ast::{
     AlterTable, AlterTableOperation, CreateTableOptions, Expr, Ident, SqlOption, Statement, Value,
 };
-use omendb_engine::types::{ColumnType, NewTtl, TableDef};
+use omendb_engine::types::{ColumnType, FilterChoice, NewTtl, TableDef};
 
 const NANOS_PER_MICRO: i128 = 1_000;
 const NANOS_PER_DAY: i128 = 86_400_000_000_000;
@@ -29,12 +30,17 @@ const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 struct Parameters {
     ttl_micros: Option<i64>,
     ttl_column: Option<String>,
+    filter: FilterChoice,
 }
 
 impl Parameters {
     fn of(table: &TableDef) -> Parameters {
         let column = table.ttl.and_then(|ttl| table.column_by_id(ttl.column));
-        Parameters { ttl_micros: table.ttl.map(|ttl| ttl.micros), ttl_column: column.map(|c| c.name.clone()) }
+        Parameters {
+            ttl_micros: table.ttl.map(|ttl| ttl.micros),
+            ttl_column: column.map(|c| c.name.clone()),
+            filter: table.filter,
+        }
     }
 
     fn set(&mut self, options: &[SqlOption]) -> Result<()> {
@@ -51,6 +57,7 @@ impl Parameters {
             match name.as_str() {
                 "ttl" => self.ttl_micros = Some(micros(value)?),
                 "ttl_column" => self.ttl_column = Some(column_name(value)?),
+                "filter" => self.filter = filter(value)?,
                 "layout" | "index" => only_auto(&name, value)?,
                 _ => return Err(unrecognized(&name)),
             }
@@ -64,6 +71,7 @@ impl Parameters {
             match fold(name).as_str() {
                 "ttl" => self.ttl_micros = None,
                 "ttl_column" => self.ttl_column = None,
+                "filter" => self.filter = FilterChoice::Auto,
                 "layout" | "index" => {}
                 other => return Err(unrecognized(other)),
             }
@@ -95,7 +103,7 @@ impl Parameters {
 
 fn unrecognized(name: &str) -> SqlError {
     SqlError::new(state::INVALID_PARAMETER_VALUE, format!("unrecognized parameter \"{name}\""))
-        .with_hint("Tables have the parameters ttl, ttl_column, layout and index.")
+        .with_hint("Tables have the parameters ttl, ttl_column, filter, layout and index.")
 }
 
 fn half(there: &str, missing: &str) -> SqlError {
@@ -120,6 +128,19 @@ fn only_auto(name: &str, value: &Expr) -> Result<()> {
         "auto" => Ok(()),
         other => Err(SqlError::unsupported(format!("{name} = '{other}' is not supported"))
             .with_hint(format!("The {name} is chosen by itself: '{name} = auto'."))),
+    }
+}
+
+fn filter(value: &Expr) -> Result<FilterChoice> {
+    let plain = value.to_string();
+    match text(value).unwrap_or(&plain).to_ascii_lowercase().as_str() {
+        "auto" => Ok(FilterChoice::Auto),
+        "on" | "true" => Ok(FilterChoice::On),
+        "off" | "false" => Ok(FilterChoice::Off),
+        _ => {
+            let message = format!("invalid value for parameter \"filter\": {value}");
+            Err(SqlError::new(state::INVALID_PARAMETER_VALUE, message).with_hint("It can be auto, on or off."))
+        }
     }
 }
 
@@ -154,7 +175,7 @@ fn micros(value: &Expr) -> Result<i64> {
     }
 }
 
-/// When rows of a table that is to be made expire.
+/// When rows of a table that is to be made expire, and whether its runs get filters.
 ///
 /// # Errors
 /// 22023 for parameters that there are not, for one of `ttl` and `ttl_column` without the other and for a time that is none;
@@ -163,14 +184,15 @@ pub(super) fn of_new(
     options: &CreateTableOptions,
     table: &str,
     columns: &[(&str, ColumnType)],
-) -> Result<Option<NewTtl>> {
+) -> Result<(Option<NewTtl>, FilterChoice)> {
     let mut parameters = Parameters::default();
     match options {
         CreateTableOptions::None => {}
         CreateTableOptions::With(options) => parameters.set(options)?,
         _ => return Err(SqlError::unsupported("this form of table options is not supported")),
     }
-    parameters.ttl(table, columns)
+    let filter = parameters.filter;
+    Ok((parameters.ttl(table, columns)?, filter))
 }
 
 /// ALTER TABLE … SET (…), RESET (…). The parser makes parameters without values of RESET.
@@ -206,8 +228,12 @@ pub(super) fn alter_table(t: &mut Transacted, statement: &Statement) -> Result<O
         }
     }
     let columns: Vec<(&str, ColumnType)> = table.columns.iter().map(|c| (c.name.as_str(), c.ty)).collect();
+    let filter = parameters.filter;
     let ttl = parameters.ttl(&table.name, &columns)?;
     t.transaction.set_ttl(table.id, ttl)?;
+    if filter != before.filter {
+        t.transaction.set_filter(table.id, filter)?;
+    }
     Ok(Done::tag("ALTER TABLE"))
 }
 
