@@ -3,7 +3,8 @@ The cache: one byte budget for encoded bytes of all runs.
 
 A run numbers the units it caches (chunks or tiles, statistics, and blocks of its filter) and holds a [`Slots`] with a place for each, so a lookup is an array
 index, without hashing; and under a [`Pin`] a hit takes no lock and counts no reference ([`slot`]). A place points to a [`Frame`]: bytes whose
-checksums were verified when they were read. Runs never change, so a frame is never stale.
+checksums were verified when they were read. Runs never change, so a frame is never stale. It has its unit whole, or parts of it, each as
+it was read; with another part a new frame takes its place.
 
 ```text
     run ──► Slots [ ● │ ○ │ ● │ … ] ──► Frame { bytes, how often used }
@@ -40,29 +41,75 @@ use std::sync::{Arc, Weak};
 const USES_MAX: u8 = 3;
 /// Bytes that a frame takes beside its own: itself, its counters and its place in a queue.
 const FRAME_BYTES: usize = size_of::<Frame>() + 16 + size_of::<Queued>();
+/// Bytes that a part takes beside its own: its entry and the counters before its bytes.
+const PART_BYTES: usize = size_of::<Part>() + 16;
 /// Entries of frames that are gone are swept out when they outnumber the others by this factor.
 const QUEUE_SLACK: usize = 2;
 /// What is brought in beside what a lookup needs is at most this part of the budget.
 const AFFORDED: usize = 64;
 
+/// What a frame has of its unit.
+#[derive(Debug)]
+enum Content {
+    Whole(Box<[u8]>),
+    /// By where they begin.
+    Parts(Box<[Part]>),
+}
+
+/// A part of a unit.
+#[derive(Debug, Clone)]
+struct Part {
+    at: usize,
+    bytes: Arc<[u8]>,
+}
+
 /// Bytes of a run, verified.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    bytes: Box<[u8]>,
+    content: Content,
     uses: AtomicU8,
     home: Weak<Home>,
     slot: usize,
 }
 
 impl Frame {
-    /// The bytes.
+    /// All bytes of the unit, if they are there.
+    #[inline]
+    pub(crate) fn whole(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Whole(bytes) => Some(bytes),
+            Content::Parts(_) => None,
+        }
+    }
+
+    /// The bytes of a unit that is only ever put in whole.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.whole().unwrap_or_default()
+    }
+
+    /// The part of the unit that begins at byte `at` and was read by itself.
+    #[inline]
+    pub(crate) fn part(&self, at: usize) -> Option<&[u8]> {
+        let Content::Parts(parts) = &self.content else { return None };
+        let place = parts.binary_search_by_key(&at, |part| part.at).ok()?;
+        parts.get(place).map(|part| &*part.bytes)
+    }
+
+    /// How many of the unit's bytes are there.
+    pub(crate) fn len(&self) -> usize {
+        match &self.content {
+            Content::Whole(bytes) => bytes.len(),
+            Content::Parts(parts) => parts.iter().map(|part| part.bytes.len()).sum(),
+        }
     }
 
     fn weight(&self) -> usize {
-        self.bytes.len() + FRAME_BYTES
+        let parts = match &self.content {
+            Content::Whole(_) => 0,
+            Content::Parts(parts) => parts.len() * PART_BYTES,
+        };
+        self.len() + parts + FRAME_BYTES
     }
 
     #[inline]
@@ -332,6 +379,12 @@ impl Slots {
         }
     }
 
+    /// The frame in `slot`, not counted.
+    #[inline]
+    pub(crate) fn look<'p>(&'p self, slot: usize, pin: &'p Pin<'_>) -> Option<&'p Frame> {
+        self.home.slots.get(slot).and_then(|slot| slot.get(pin))
+    }
+
     /// Whether there is a frame in `slot`; it may leave at any time.
     #[inline]
     pub(crate) fn has(&self, slot: usize) -> bool {
@@ -357,14 +410,29 @@ impl Slots {
         self.home.slots.get(slot).and_then(Slot::hold)
     }
 
-    /// As [`Slots::insert`], for those who are done with the frame when the pin is.
-    pub(crate) fn insert_pinned<'p>(&self, slot: usize, bytes: Box<[u8]>, pin: &'p Pin<'_>) -> &'p Frame {
-        pin.keep(self.insert(slot, bytes))
-    }
-
     /// Puts verified bytes into `slot`. They may leave again before this returns; the frame handed out stays good.
     pub(crate) fn insert(&self, slot: usize, bytes: Box<[u8]>) -> Arc<Frame> {
-        let frame = Arc::new(Frame { bytes, uses: AtomicU8::new(0), home: Arc::downgrade(&self.home), slot });
+        self.put(slot, Content::Whole(bytes), 0)
+    }
+
+    /// Puts a verified part of a unit into `slot`, where it begins at byte `at`, beside the parts that are there. A frame that has the
+    /// unit whole stays as it is. Of two parts that come at the same time one may be lost.
+    pub(crate) fn insert_part(&self, slot: usize, at: usize, bytes: &[u8]) -> Arc<Frame> {
+        let (mut parts, mut uses) = (Vec::new(), 0);
+        if let Some(frame) = self.peek(slot) {
+            match &frame.content {
+                Content::Whole(_) => return frame,
+                Content::Parts(there) => parts.extend(there.iter().filter(|part| part.at != at).cloned()),
+            }
+            uses = frame.uses.load(Ordering::Relaxed);
+        }
+        let place = parts.partition_point(|part| part.at < at);
+        parts.insert(place, Part { at, bytes: bytes.into() });
+        self.put(slot, Content::Parts(parts.into()), uses)
+    }
+
+    fn put(&self, slot: usize, content: Content, uses: u8) -> Arc<Frame> {
+        let frame = Arc::new(Frame { content, uses: AtomicU8::new(uses), home: Arc::downgrade(&self.home), slot });
         if let Some(place) = self.home.slots.get(slot) {
             let cache = &self.home.cache;
             cache.resident.fetch_add(frame.weight(), Ordering::Relaxed);
@@ -451,6 +519,45 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_unit_gather_until_it_is_there_whole() {
+        let cache = Cache::new(1 << 20);
+        let slots = cache.slots(4);
+        let part = |fill: u8| vec![fill; 100];
+        slots.insert_part(1, 500, &part(5));
+        slots.insert_part(1, 100, &part(1));
+        let held = slots.insert_part(1, 300, &part(3));
+        slots.insert_part(1, 300, &part(3));
+        {
+            let pin = cache.pin();
+            let frame = slots.look(1, &pin).unwrap();
+            assert_eq!((frame.whole(), frame.len()), (None, 300));
+            for (at, fill) in [(100, 1), (300, 3), (500, 5)] {
+                assert_eq!(frame.part(at).unwrap(), part(fill));
+            }
+            assert!(frame.part(101).is_none() && frame.part(0).is_none());
+        }
+        let of_parts = cache.stats().bytes;
+        assert!((300..1000).contains(&of_parts), "{of_parts}");
+        slots.insert(1, bytes(9));
+        assert_eq!(slots.insert_part(1, 100, &part(1)).whole(), Some(&*bytes(9)));
+        assert_eq!(held.part(500).unwrap(), part(5), "whoever holds it reads on");
+        drop(slots);
+        assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[test]
+    fn the_budget_holds_for_parts() {
+        let cache = Cache::new(20_000);
+        let slots = cache.slots(100);
+        for n in 0..2000 {
+            slots.insert_part(n * 7 % 100, n / 100 * 50, &[1; 50]);
+            assert!(cache.stats().bytes <= 20_000);
+        }
+        cache.set_budget(0);
+        assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[test]
     fn frames_in_use_survive_a_scan_of_others() {
         let cache = Cache::new(200_000);
         let slots = cache.slots(10_000);
@@ -506,9 +613,9 @@ mod tests {
                 crate::io::thread::spawn("reader", move || {
                     for round in 0..5_000usize {
                         let slot = (round * 7 + usize::from(thread)) % 40;
-                        let insert = |pin| slots.insert_pinned(slot, bytes(slot as u8), pin);
                         let (pin, others) = (cache.pin(), (slot + 1) % 40);
-                        let frame = slots.get(slot, &pin).unwrap_or_else(|| insert(&pin));
+                        let insert = || pin.keep(slots.insert(slot, bytes(slot as u8)));
+                        let frame = slots.get(slot, &pin).unwrap_or_else(insert);
                         // Others come and go while the pin holds.
                         slots.insert(others, bytes(others as u8));
                         let counted = slots.peek(slot);

@@ -78,7 +78,7 @@ impl<'c> Pin<'c> {
     }
 
     /// The frame, for as long as the pin is borrowed, whatever slot has it.
-    pub(super) fn keep(&self, frame: Arc<Frame>) -> &Frame {
+    pub(crate) fn keep(&self, frame: Arc<Frame>) -> &Frame {
         let pointer = Arc::into_raw(frame);
         // SAFETY: the count that `into_raw` gave up is dropped once, and not before this pin ends, which outlives the borrow.
         unsafe {

@@ -1,13 +1,14 @@
 /*!
-What lookups need and the cache does not have, read at once: the index names a key's slice before anything is read, so the units of all
-columns that will be looked at, in all runs that will be asked, are known from the start and go out together.
+What lookups need and the cache does not have, read at once: the index names a key's slice before anything is read, so the frames of all
+columns that will be looked at, in all runs that will be asked, are known from the start and go out together. Of a large chunk a frame is read
+alone; where lookups want much of the chunk, it is read whole.
 
 ```text
-    index ── slice ── units of key, sequence number, kind and projection ── those that are missing ── one submission ── cache
+    index ── slice ── frames of key, sequence number, kind and projection ── those that are missing ── one submission ── cache
                    └─ block of the filter, for lookups to come
 ```
 
-Units are read before a lookup [pins](crate::cache::Pin) what it reads, so that no pin waits for a device. What left the cache
+Frames are read before a lookup [pins](crate::cache::Pin) what it reads, so that no pin waits for a device. What left the cache
 again in the meantime is read once more, by itself.
 */
 
@@ -19,7 +20,7 @@ use crate::error::{ErrorKind, Result};
 use crate::io::{Buffer, File, Op};
 use std::sync::Arc;
 
-/// Units in flight at once: enough for a device, and a bound on the memory that they take.
+/// Reads in flight at once: enough for a device, and a bound on the memory that they take.
 const IN_FLIGHT_MAX: usize = 64;
 
 /// What the cache does not have.
@@ -37,38 +38,47 @@ enum What {
         tile: u32,
         column: usize,
     },
+    /// A column's frame of one slice, at this place in its unit.
+    Frame {
+        at: usize,
+    },
     /// A block of the run's filter.
     Filter,
 }
 
-/// Units that the cache does not have, of some runs.
+/// What the cache does not have, of some runs.
 #[derive(Default)]
 pub(crate) struct Misses<'r>(Vec<Miss<'r>>);
 
 impl<'r> Misses<'r> {
-    /// Adds the units of a slice that are missing, of these columns of the file.
+    /// Adds what is missing of a slice, of these columns of the file.
     pub(super) fn add(&mut self, loaded: &'r Loaded, spot: &Spot, columns: impl Iterator<Item = usize>) {
         for column in columns {
-            if loaded.has(spot, column) {
+            let Some(missing) = loaded.missing(spot, column) else { continue };
+            let (slot, unit) = loaded.unit_of(spot.tile, column);
+            let of_unit = |miss: &&Miss<'_>| miss.slot == slot && std::ptr::eq(miss.loaded, loaded);
+            // Keys come in order, and a slice's columns together: what is the same is near.
+            let near = || self.0.iter().rev().take(IN_FLIGHT_MAX).filter(of_unit);
+            if near().any(|miss| miss.extent == unit || miss.extent == missing.extent) {
                 continue;
             }
-            let (slot, extent) = loaded.unit_of(spot.tile, column);
-            self.push(Miss { loaded, what: What::Unit { tile: spot.tile, column }, slot, extent });
+            let asked: usize = near().map(|miss| miss.extent.bytes).sum();
+            if loaded.reads_whole(unit, missing.held.saturating_add(asked), missing.extent.bytes) {
+                self.0.retain(|miss| !of_unit(&miss));
+                self.0.push(Miss { loaded, what: What::Unit { tile: spot.tile, column }, slot, extent: unit });
+            } else {
+                self.0.push(Miss { loaded, what: What::Frame { at: missing.at }, slot, extent: missing.extent });
+            }
         }
     }
 
     /// Adds the slice's block of the filter, if it is missing and worth its place.
     pub(super) fn add_filter(&mut self, loaded: &'r Loaded, spot: &Spot) {
         if let Some((slot, extent)) = loaded.wanted_filter(spot) {
-            self.push(Miss { loaded, what: What::Filter, slot, extent });
-        }
-    }
-
-    fn push(&mut self, miss: Miss<'r>) {
-        let is_same = |other: &Miss<'_>| other.slot == miss.slot && std::ptr::eq(other.loaded, miss.loaded);
-        // Keys come in order, and a slice's columns together: what is the same is near.
-        if !self.0.iter().rev().take(IN_FLIGHT_MAX).any(is_same) {
-            self.0.push(miss);
+            let is_same = |miss: &Miss<'_>| miss.slot == slot && std::ptr::eq(miss.loaded, loaded);
+            if !self.0.iter().rev().take(IN_FLIGHT_MAX).any(is_same) {
+                self.0.push(Miss { loaded, what: What::Filter, slot, extent });
+            }
         }
     }
 
@@ -120,10 +130,13 @@ impl Miss<'_> {
         let Ok(bytes) = bytes else { return };
         let checked = match self.what {
             What::Unit { tile, column } => self.loaded.verify_unit(tile, column, &bytes, self.extent.offset),
+            What::Frame { .. } => open_frame(&bytes, self.loaded.random, self.extent.offset).map(drop),
             What::Filter => self.check_filter(&bytes),
         };
-        if checked.is_ok() {
-            self.loaded.slots.insert(self.slot, bytes[..].into());
+        match (checked, self.what) {
+            (Ok(()), What::Frame { at }) => drop(self.loaded.slots.insert_part(self.slot, at, &bytes)),
+            (Ok(()), _) => drop(self.loaded.slots.insert(self.slot, bytes[..].into())),
+            (Err(_), _) => {}
         }
     }
 

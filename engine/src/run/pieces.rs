@@ -516,6 +516,7 @@ impl Fetch {
                     continue;
                 }
                 let frame = if !new_tile { None } else { loaded.slots.peek(slot) };
+                let frame = frame.filter(|frame| frame.whole().is_some());
                 if let Some(frame) = frame {
                     metrics.cache_hits += 1;
                     fetch.add_unit(slot, unit.offset, frame);

@@ -4,9 +4,10 @@ An open run: lookups by key and reads by position.
 Opening touches no file. The first use reads the file's end in one read (trailer, footer, schema, locators, index), and
 keeps what it needs in memory: the index, the locators, and a place in the cache for each unit.
 
-A *unit* is what is read, verified and cached as a whole: in column shape one column's chunk of a tile, in row shape a
+A *unit* is what scans read, verify and cache as a whole: in column shape one column's chunk of a tile, in row shape a
 whole tile. Point reads go through the cache; a value is found in a unit by its locator and read from its vector
-by position. Where the run has a [`filter`](super::filter) and the cache has its block, that is asked first. What the cache lacks is read
+by position. Of a chunk of more than two pages a point read takes its slice's frame alone, until a quarter of the chunk has been
+read in that way; a unit of few pages it takes whole. Where the run has a [`filter`](super::filter) and the cache has its block, that is asked first. What the cache lacks is read
 together ([`bring`](super::bring)); then the lookup pins the cache, asks the processor for all that it will look at, and searches.
 
 Every slice stores its neighbours' keys, so a lookup knows whether the index sent it to the right slice. If not, that is
@@ -53,6 +54,10 @@ const GROUP: usize = 16;
 const BRING_KEYS_MAX: usize = 256;
 /// Columns of a lookup that take no allocation.
 const CELLS: usize = 8;
+/// Bytes of a unit that is read whole for any part of it: two of a device's pages, which a part alone may touch as well.
+const FEW_PAGES: usize = 8192;
+/// Once parts come to such a part of a unit, it is read whole.
+const PARTS_MAX: usize = 4;
 /// Bytes of a processor's cache line.
 const CACHE_LINE: usize = 64;
 
@@ -144,11 +149,15 @@ pub(super) struct Loaded {
     pub(super) statistics: Vec<Option<Section>>,
 }
 
-/// A verified unit, and where in the file it begins. Good for as long as the pin under which it was found.
+/// What a lookup has to read of a unit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Unit<'p> {
-    bytes: &'p [u8],
-    offset: u64,
+pub(super) struct Missing {
+    /// Where it lies in the file.
+    pub(super) extent: Extent,
+    /// Where it begins in the unit.
+    pub(super) at: usize,
+    /// Bytes of the unit's other parts that the cache has.
+    pub(super) held: usize,
 }
 
 impl Run {
@@ -253,7 +262,7 @@ impl Run {
             return Ok(None);
         }
         let unread = Cells::of(loaded, wanted.columns)?;
-        let is_here = loaded.needs(unread.places(), wanted.seq).all(|column| loaded.has(&spot, column));
+        let is_here = loaded.needs(unread.places(), wanted.seq).all(|column| loaded.has(&spot, column, &pin));
         if !is_here {
             // Nobody waits for a device under a pin.
             drop(pin);
@@ -711,29 +720,67 @@ impl Loaded {
         self.key.iter().map(|column| column.place).chain(seq).chain(kind).chain(places)
     }
 
-    /// Whether the cache has the unit that holds a column of a slice, or there is none.
+    /// Whether the cache has what a lookup reads of a column in a slice, or there is nothing to read.
     #[inline]
-    pub(super) fn has(&self, spot: &Spot, column: usize) -> bool {
-        self.slots.has(self.slot_of(spot.tile, column)) || self.unit_of(spot.tile, column).1.bytes == 0
+    pub(super) fn has(&self, spot: &Spot, column: usize, pin: &Pin<'_>) -> bool {
+        match self.slots.look(self.slot_of(spot.tile, column), pin) {
+            Some(frame) if frame.whole().is_some() => true,
+            frame => {
+                let (_, unit) = self.unit_of(spot.tile, column);
+                let extent = self.locators.frame_at(spot, column);
+                extent.bytes == 0 || frame.is_some_and(|frame| frame.part(place_in(unit, extent)).is_some())
+            }
+        }
     }
 
-    /// The unit that holds a column of a slice, from the cache or the file.
+    /// What a lookup has to read of a column in a slice; `None` for nothing.
+    pub(super) fn missing(&self, spot: &Spot, column: usize) -> Option<Missing> {
+        let (slot, unit) = self.unit_of(spot.tile, column);
+        let extent = self.locators.frame_at(spot, column);
+        let (at, frame) = (place_in(unit, extent), self.slots.peek(slot));
+        let is_here = frame.as_ref().is_some_and(|frame| frame.whole().is_some() || frame.part(at).is_some());
+        let held = frame.map_or(0, |frame| frame.len());
+        (extent.bytes > 0 && !is_here).then_some(Missing { extent, at, held })
+    }
+
+    /// Whether a lookup should read a unit whole where it wants a frame of `bytes` of it and the cache has `held` bytes: the unit is of few
+    /// pages, or much of it is read already.
+    pub(super) fn reads_whole(&self, unit: Extent, held: usize, bytes: usize) -> bool {
+        self.footer.layout == Layout::Row
+            || unit.bytes <= FEW_PAGES
+            || held.saturating_add(bytes).saturating_mul(PARTS_MAX) >= unit.bytes
+    }
+
+    /// The frame at `extent`, that of a column of a slice, from the cache or the file.
     #[inline]
-    fn unit<'p>(&'p self, spot: &Spot, column: usize, pin: &'p Pin<'_>) -> Result<Unit<'p>> {
-        let (slot, extent) = self.unit_of(spot.tile, column);
-        match self.slots.get(slot, pin) {
-            Some(frame) => Ok(Unit { bytes: frame.bytes(), offset: extent.offset }),
-            None => self.read_unit(spot.tile, column, pin),
+    fn frame<'p>(&'p self, spot: &Spot, column: usize, extent: Extent, pin: &'p Pin<'_>) -> Result<&'p [u8]> {
+        let (slot, unit) = self.unit_of(spot.tile, column);
+        let frame = self.slots.get(slot, pin);
+        if let Some(whole) = frame.and_then(Frame::whole) {
+            return part(whole, unit.offset, extent);
+        }
+        match frame.and_then(|frame| frame.part(place_in(unit, extent))) {
+            Some(bytes) => Ok(bytes),
+            None => self.read_frame(spot, column, extent, pin),
         }
     }
 
     #[cold]
-    fn read_unit<'p>(&'p self, tile: u32, column: usize, pin: &'p Pin<'_>) -> Result<Unit<'p>> {
-        let (slot, extent) = self.unit_of(tile, column);
+    fn read_frame<'p>(&'p self, spot: &Spot, column: usize, extent: Extent, pin: &'p Pin<'_>) -> Result<&'p [u8]> {
+        let (slot, unit) = self.unit_of(spot.tile, column);
+        let held = self.slots.look(slot, pin).map_or(0, Frame::len);
+        if self.reads_whole(unit, held, extent.bytes) {
+            let bytes = self.file()?.read_exact_at(unit.offset, unit.bytes)?;
+            self.verify_unit(spot.tile, column, &bytes, unit.offset)?;
+            return part(pin.keep(self.slots.insert(slot, bytes[..].into())).bytes(), unit.offset, extent);
+        }
         let bytes = self.file()?.read_exact_at(extent.offset, extent.bytes)?;
-        self.verify_unit(tile, column, &bytes, extent.offset)?;
-        let frame = self.slots.insert_pinned(slot, bytes[..].into(), pin);
-        Ok(Unit { bytes: frame.bytes(), offset: extent.offset })
+        self.at(open_frame(&bytes, self.random, extent.offset), extent.offset)?;
+        let frame = pin.keep(self.slots.insert_part(slot, place_in(unit, extent), &bytes));
+        match frame.whole() {
+            Some(whole) => part(whole, unit.offset, extent),
+            None => frame.part(place_in(unit, extent)).ok_or_else(|| Error::internal("the cache has lost a part")),
+        }
     }
 
     /// Checks every frame of a unit.
@@ -760,8 +807,7 @@ impl Loaded {
         if extent.bytes == 0 {
             return Ok(None);
         }
-        let unit = self.unit(spot, column, pin)?;
-        let (_, payload) = split_frame(part(unit.bytes, unit.offset, extent)?)?;
+        let (_, payload) = split_frame(self.frame(spot, column, extent, pin)?)?;
         Ok(Some(payload))
     }
 
@@ -1089,6 +1135,12 @@ impl ColumnStatistics {
             .and_then(|(_, payload)| self.directory.block(payload, wide(first) / BLOCK_SLICES, slices, needs));
         loaded.at(block, self.offset)
     }
+}
+
+/// Where in a unit a part of it begins.
+#[inline]
+fn place_in(unit: Extent, part: Extent) -> usize {
+    usize::try_from(part.offset.saturating_sub(unit.offset)).unwrap_or(usize::MAX)
 }
 
 /// The part of `bytes`, which begin at `offset` of the file, that an extent covers.

@@ -233,6 +233,49 @@ fn many_keys_are_found_at_once() {
     assert!(keys.iter().zip(&found).all(|(key, found)| run.find(key).unwrap() == *found));
 }
 
+/// Of a tile in columns a lookup reads its slice's frames; once it has read a quarter of a chunk in that way, the chunk.
+#[test]
+fn a_cold_lookup_reads_its_slice_and_not_its_tile() {
+    let random = &mut Random(21);
+    let table = table(schema(&[ColumnType::Int64], &[ColumnType::Uuid, ColumnType::Int64]), 9000, PLAIN, random);
+    let io = files();
+    let meta = write(&io, 1, &table, options(Layout::Column, Some(256), 0), random);
+    let wanted = Wanted { columns: &table.schema.columns, seq: true };
+    for many in [false, true] {
+        let cache = Cache::new(64 << 20);
+        let run = Run::open(&io, dir(), meta.clone(), &cache).unwrap();
+        let look_up = |rows: &[usize]| {
+            let keys: Vec<&[u8]> = rows.iter().map(|row| table.rows[*row].key.as_slice()).collect();
+            let mut all = Vec::new();
+            if many {
+                run.find_many(&keys, wanted, &mut all).unwrap();
+            } else {
+                all.extend(keys.iter().map(|key| run.get(key, wanted, &mut Vec::new()).unwrap()));
+            }
+            for (row, found) in rows.iter().zip(all) {
+                let (found, expected, mut values) = (found.unwrap(), &table.rows[*row], Vec::new());
+                run.read_row(&found, wanted.columns, &mut values).unwrap();
+                assert!(values.iter().zip(&expected.values).all(|(a, b)| same(a, b)));
+            }
+        };
+        look_up(&[10]);
+        let before = cache.stats().bytes;
+        look_up(&[5000]);
+        let slice = cache.stats().bytes - before;
+        // One of 36 slices, whose smallest chunks are read whole.
+        assert!((1..meta.bytes / 12).contains(&slice), "{slice} bytes of {}", meta.bytes);
+        look_up(&[5001, 4990]);
+        assert!(cache.stats().bytes - before < 2 * slice + 1000, "nothing twice");
+        let rows: Vec<usize> = (0..9000).step_by(100).collect();
+        look_up(&rows);
+        let all = cache.stats().bytes;
+        assert!(all < meta.bytes + 4096, "{all} bytes of {}", meta.bytes);
+        let misses = cache.stats().misses;
+        look_up(&rows);
+        assert_eq!((cache.stats().bytes, cache.stats().misses), (all, misses), "all is there");
+    }
+}
+
 #[test]
 fn many_rows_are_read_as_they_are_read_one_by_one() {
     let random = &mut Random(18);
