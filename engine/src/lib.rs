@@ -14,9 +14,9 @@ Rooms, top to bottom; arrows point down only:
     memtable      rows not yet in a run: a concurrent skip list over key bytes and descending sequence number
     wal           the write-ahead log: framed, checksummed, group-committed, replayed
     manifest      which runs make up which tree: an append-only log of edits
-    run           one immutable file: tiles of vectors, fences or model, slice statistics, footer
+    run           one immutable file: tiles of vectors, fences or model, filter, slice statistics, footer
     lease         keeps the files that reader processes need from the writer
-    model         finds a key's slice: fences (Eytzinger order, S+-tree), or a learned function proved at build
+    model         finds a key's slice: fences (Eytzinger order, S+-tree), or a learned function proved at build; filters
     encoding      a column's values of one slice as bytes, and back, by position
     cache         one byte budget for encoded bytes of runs
     memory        the accountant: who has how much of one limit

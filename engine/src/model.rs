@@ -39,6 +39,8 @@ Eytzinger order for single lookups where nothing compares vectors, else an S+-tr
 
 [`LearnedMap`] is the same index over rows in memory.
 
+[`filter`] is no index: it says of most keys that are not there that they are not.
+
 **Bytes.** All numbers are little-endian. They are checked from end to end when they are opened.
 
 ```text

@@ -6,6 +6,7 @@ Databases of released formats, kept in `tests/fixtures`, open for ever and give 
 - `format-1-ranges` has a manifest of version 2, with deleted ranges that came and that went, and log records of version 2,
   whose deleted ranges no manifest knows of.
 - `format-1-numerals` has runs with byte strings as numerals with a directory: numbers, bytes as they are, and constant parts.
+- `format-1-filters` has runs with filters, of a table that says so in the catalog, and runs without, of one that says the contrary.
 
 `OMENDB_WRITE_FIXTURE=format-1-ranges cargo test -p omendb-engine --test engine fixture` writes one of them anew. Only while its format
 has not been released: afterwards a fixture never changes, and a new format gets a new one.
@@ -16,7 +17,7 @@ use arrow::datatypes::IntervalMonthDayNano;
 use omendb_engine::db::{Db, LoadRecord, OnConflict, Options, check_directory};
 use omendb_engine::io::{self, Buffer, IoRef, OpenMode};
 use omendb_engine::key::KeyRange;
-use omendb_engine::types::{ColumnId, ColumnType, TableDef, Value};
+use omendb_engine::types::{ColumnId, ColumnType, FilterChoice, NewTable, TableDef, Value};
 use std::fmt::Write;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -232,6 +233,30 @@ fn make_format_1_numerals(io: &IoRef) -> Db {
     db
 }
 
+/// The same, with filters.
+fn make_format_1_filters(io: &IoRef) -> Db {
+    let db = Db::open(Options { create: true, background: false, ..options(io) }).unwrap();
+    let mut tables = Vec::new();
+    for (name, filter) in [("filtered", FilterChoice::On), ("plain", FilterChoice::Off)] {
+        let mut txn = db.begin().unwrap();
+        let new = new_table(name, &[("k", ColumnType::Text), ("v", ColumnType::Int64)], &["k"]);
+        tables.push(txn.create_table(NewTable { filter, ..new }).unwrap());
+        txn.commit().unwrap();
+    }
+    for table in &tables {
+        put(&db, table, &(0..3000).map(filter_row).collect::<Vec<_>>());
+        db.compact(Some(table.id)).unwrap();
+        put(&db, table, &(0..3000).step_by(60).map(filter_row).collect::<Vec<_>>());
+        delete(&db, table, &[filter_row(70)[..1].to_vec()]);
+        db.flush().unwrap();
+    }
+    db
+}
+
+fn filter_row(n: i64) -> Vec<Value> {
+    vec![Value::Text(format!("key {}", n * 7)), Value::Int(n)]
+}
+
 /// Writes a fixture anew, if that is asked for.
 fn write_if_asked(fixture: &str, make: fn(&IoRef) -> Db) {
     if std::env::var("OMENDB_WRITE_FIXTURE").as_deref() != Ok(fixture) {
@@ -336,4 +361,30 @@ fn a_database_of_format_1_with_numerals_in_directories_opens_for_ever() {
     assert!((0..500).all(found) && !(500..600).any(found));
     db.compact(None).unwrap();
     assert!((0..500).all(found) && !(500..600).any(found));
+}
+
+#[test]
+fn a_database_of_format_1_with_filters_opens_for_ever() {
+    write_if_asked("format-1-filters", make_format_1_filters);
+    let (db, _) = opened("format-1-filters");
+    let table = |name: &str| db.snapshot().unwrap().table(name).unwrap().unwrap();
+    let has_filter =
+        |name: &str| db.run_stats(&table(name)).unwrap().iter().map(|run| run.filter_bytes > 0).collect::<Vec<_>>();
+    assert_eq!(has_filter("filtered"), [true, true], "an upper run and one of the last level");
+    assert_eq!(has_filter("plain"), [false, false]);
+    // First the filters are brought in, then they are asked.
+    for _ in 0..2 {
+        for name in ["filtered", "plain"] {
+            let table = table(name);
+            let found = |n: i64| get(&db, &table, &filter_row(n)[..1]).is_some();
+            assert!((0..3000).all(|n| found(n) == (n != 70)));
+            let absent = |n: i64| get(&db, &table, &[Value::Text(format!("key {}", n * 7 + 1))]).is_none();
+            assert!((0..3000).all(absent));
+        }
+    }
+    let stats = db.stats().unwrap();
+    assert!(stats.filter_refusals > 8000 && stats.filter_errors < 80, "{stats:?}");
+    db.compact(None).unwrap();
+    assert_eq!((has_filter("filtered"), has_filter("plain")), (vec![true], vec![false]));
+    assert_eq!(db.check().unwrap().problems, []);
 }
