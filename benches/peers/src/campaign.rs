@@ -4,7 +4,7 @@ on the machine meets all of them. Each measurement is a child process in a fresh
 */
 
 use crate::process::forget_pages;
-use crate::systems::{Durability, Result, Setup, System};
+use crate::systems::{Durability, Part, Result, Setup, System};
 use crate::workloads::{Report, Task, Work};
 use crate::{CommitsArgs, Common, IngestArgs, ReadsArgs, ReopenArgs};
 use std::io::{BufRead, BufReader};
@@ -28,6 +28,10 @@ pub(crate) struct Job {
     pub(crate) title: String,
     /// Figures of the table, by name.
     pub(crate) figures: &'static [Figure],
+    /// What is the same for all systems in it, for the notes beneath the table.
+    pub(crate) terms: String,
+    /// Which systems have a part in it.
+    pub(crate) part: Part,
     /// How often, where it is not as often as is usual.
     repeats: Option<u32>,
     kind: Kind,
@@ -101,10 +105,12 @@ const REOPEN: &[Figure] = &[
 ];
 
 /// Durable commits.
-pub(crate) fn commits(args: &CommitsArgs) -> Vec<Job> {
+pub(crate) fn commits(common: &Common, args: &CommitsArgs) -> Vec<Job> {
     let job = |writers: &u64| Job {
         title: format!("durable commits of one row, {writers} writer{}", if *writers == 1 { "" } else { "s" }),
         figures: COMMITS,
+        terms: format!("on the device before they are acknowledged; {}", stores(common, common.cache_mib)),
+        part: Part::Commits,
         repeats: None,
         kind: Kind::Work(
             Durability::Synced,
@@ -115,13 +121,15 @@ pub(crate) fn commits(args: &CommitsArgs) -> Vec<Job> {
 }
 
 /// Ingests.
-pub(crate) fn ingests(args: &IngestArgs) -> Vec<Job> {
+pub(crate) fn ingests(common: &Common, args: &IngestArgs) -> Vec<Job> {
     let job = |batch: &u64| Job {
         title: format!(
             "random-key ingest, {batch} row{} a commit, synced every 100 ms",
             if *batch == 1 { "" } else { "s" }
         ),
         figures: INGEST,
+        terms: format!("on the device 100 ms after they are acknowledged; {}", stores(common, common.cache_mib)),
+        part: Part::Store,
         repeats: args.ingest_repeats,
         kind: Kind::Work(
             Durability::Periodic,
@@ -132,23 +140,39 @@ pub(crate) fn ingests(args: &IngestArgs) -> Vec<Job> {
 }
 
 /// Reads from memory.
-pub(crate) fn reads(args: &ReadsArgs) -> Vec<Job> {
+pub(crate) fn reads(common: &Common, args: &ReadsArgs) -> Vec<Job> {
     vec![Job {
         title: format!("reads of {} rows from memory, one thread", args.read_rows),
         figures: READS,
+        terms: format!("warm, all rows read once before; {}", stores(common, args.read_cache_mib)),
+        part: Part::Store,
         repeats: None,
         kind: Kind::Reads { rows: args.read_rows, seconds: args.read_seconds, cache_bytes: args.read_cache_mib * MIB },
     }]
 }
 
 /// Reopening.
-pub(crate) fn reopens(args: &ReopenArgs) -> Vec<Job> {
+pub(crate) fn reopens(common: &Common, args: &ReopenArgs) -> Vec<Job> {
     vec![Job {
         title: format!("reopen after SIGKILL, {} MiB of log not flushed", args.log_mib),
         figures: REOPEN,
+        terms: format!(
+            "all rows durable before the kill; cold, files forgotten by the kernel; {} MiB of cache, memtables that hold the log",
+            common.cache_mib
+        ),
+        part: Part::Store,
         repeats: None,
         kind: Kind::Reopen { log_bytes: args.log_mib << 20, batch: args.log_batch },
     }]
+}
+
+/// What stores of keys and values have.
+fn stores(common: &Common, cache_mib: usize) -> String {
+    format!(
+        "{cache_mib} MiB of cache, memtables of {} MiB (redb: the memory of both as its cache), keys of 16 random bytes, values of 32 of \
+         which half are random",
+        common.memtable_mib
+    )
 }
 
 /// What came of a measurement.
@@ -160,31 +184,59 @@ pub(crate) struct Measured {
     pub(crate) report: Report,
 }
 
-/// Takes all measurements.
-pub(crate) fn measure(common: &Common, jobs: &[Job]) -> Result<Vec<Measured>> {
-    let mut measured = Vec::new();
+/// All that was measured, and what was not.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) measured: Vec<Measured>,
+    /// Systems that are not on this machine, with the job that they miss and why.
+    pub(crate) absent: Vec<(System, String, String)>,
+    /// What went wrong.
+    pub(crate) failures: Vec<String>,
+}
+
+/// Takes all measurements. One that fails is told, and the others go on.
+pub(crate) fn measure(common: &Common, jobs: &[Job]) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
     for job in jobs {
-        for repeat in 0..job.repeats.unwrap_or(common.repeats) {
-            let mut systems = common.systems.clone();
-            let turn = usize::try_from(repeat)? % systems.len().max(1);
-            systems.rotate_left(turn);
-            for system in systems {
-                let begun = Instant::now();
-                let report = measure_one(common, job, system)
-                    .map_err(|error| format!("{}, {}: {error}", job.title, system.title()))?;
-                eprintln!(
-                    "{}, {}, round {}: {} ({:.0} s)",
-                    job.title,
-                    system.title(),
-                    repeat + 1,
-                    brief(job, &report),
-                    begun.elapsed().as_secs_f64()
-                );
-                measured.push(Measured { job: job.clone(), system, repeat, report });
+        let mut systems = Vec::new();
+        for system in common.systems.iter().copied().filter(|system| system.takes(job.part)) {
+            match system.look(&common.tools) {
+                Ok(()) => systems.push(system),
+                Err(reason) => {
+                    eprintln!("{}, {}: {reason}", job.title, system.title());
+                    outcome.absent.push((system, job.title.clone(), reason.to_string()));
+                }
             }
         }
+        for repeat in 0..job.repeats.unwrap_or(common.repeats) {
+            let turn = usize::try_from(repeat)? % systems.len().max(1);
+            systems.rotate_left(turn);
+            for system in &systems {
+                if let Err(failure) = one(common, job, *system, repeat, &mut outcome) {
+                    eprintln!("{failure}");
+                    outcome.failures.push(failure);
+                }
+            }
+            systems.rotate_right(turn);
+        }
     }
-    Ok(measured)
+    Ok(outcome)
+}
+
+/// Takes a measurement; the error says of what it is.
+fn one(
+    common: &Common,
+    job: &Job,
+    system: System,
+    repeat: u32,
+    outcome: &mut Outcome,
+) -> std::result::Result<(), String> {
+    let place = format!("{}, {}", job.title, system.title());
+    let begun = Instant::now();
+    let report = measure_one(common, job, system).map_err(|error| format!("{place}: {error}"))?;
+    eprintln!("{place}, round {}: {} ({:.0} s)", repeat + 1, brief(job, &report), begun.elapsed().as_secs_f64());
+    outcome.measured.push(Measured { job: job.clone(), system, repeat, report });
+    Ok(())
 }
 
 /// The figures of a measurement in a line, for whoever waits.
@@ -204,6 +256,7 @@ fn measure_one(common: &Common, job: &Job, system: System) -> Result<Report> {
         durability,
         cache_bytes: common.cache_mib * MIB,
         memtable_bytes,
+        tools: common.tools.clone(),
     };
     let report = match &job.kind {
         Kind::Work(durability, work) => {

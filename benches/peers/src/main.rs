@@ -1,6 +1,6 @@
 /*!
-The same workloads on OmenDB's engine, RocksDB, fjall, redb, LMDB and SQLite: in one run, taking turns, each measurement in a process and a
-directory of its own, with durability and memory matched and every result checked.
+The same workloads on OmenDB, RocksDB, fjall, redb, LMDB, SQLite, PostgreSQL and DuckDB: in one run, taking turns, each measurement in a
+process and a directory of its own, with durability and memory matched and every result checked.
 
 ```text
     rows        what is stored
@@ -21,7 +21,7 @@ mod systems;
 mod table;
 mod workloads;
 
-use crate::systems::{Result, System};
+use crate::systems::{Result, System, Tools};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ use std::path::PathBuf;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The same workloads on OmenDB's engine, RocksDB, fjall, redb, LMDB and SQLite.
+/// The same workloads on OmenDB, RocksDB, fjall, redb, LMDB, SQLite, PostgreSQL and DuckDB.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -94,8 +94,8 @@ pub(crate) struct Common {
     /// Where databases are made, each in a directory that is removed afterwards.
     #[arg(long, default_value = "peers-data")]
     dir: PathBuf,
-    /// Which systems; ratios are to the first.
-    #[arg(long, value_delimiter = ',', default_value = "omendb,rocksdb,fjall,redb,lmdb,sqlite")]
+    /// Which systems; ratios are to the first. Each takes part where it has a part.
+    #[arg(long, value_delimiter = ',', default_value = "omendb,rocksdb,fjall,redb,lmdb,sqlite,postgresql,duckdb")]
     systems: Vec<System>,
     /// How often each measurement is taken.
     #[arg(long, default_value_t = 3)]
@@ -109,6 +109,8 @@ pub(crate) struct Common {
     /// Also write everything that was measured to this file.
     #[arg(long)]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    tools: Tools,
 }
 
 /// What durable commits have.
@@ -167,22 +169,37 @@ pub(crate) struct ReopenArgs {
 fn main() -> Result<()> {
     let (common, jobs) = match Cli::parse().command {
         Command::Child { task } => return workloads::run(&serde_json::from_str(&task)?),
-        Command::Commits { common, commits } => (common, campaign::commits(&commits)),
-        Command::Ingest { common, ingest } => (common, campaign::ingests(&ingest)),
-        Command::Reopen { common, reopen } => (common, campaign::reopens(&reopen)),
-        Command::Reads { common, reads } => (common, campaign::reads(&reads)),
+        Command::Commits { common, commits } => {
+            let jobs = campaign::commits(&common, &commits);
+            (common, jobs)
+        }
+        Command::Ingest { common, ingest } => {
+            let jobs = campaign::ingests(&common, &ingest);
+            (common, jobs)
+        }
+        Command::Reads { common, reads } => {
+            let jobs = campaign::reads(&common, &reads);
+            (common, jobs)
+        }
+        Command::Reopen { common, reopen } => {
+            let jobs = campaign::reopens(&common, &reopen);
+            (common, jobs)
+        }
         Command::All { common, commits, ingest, reads, reopen } => {
-            let mut jobs = campaign::commits(&commits);
-            jobs.extend(campaign::ingests(&ingest));
-            jobs.extend(campaign::reads(&reads));
-            jobs.extend(campaign::reopens(&reopen));
+            let mut jobs = campaign::commits(&common, &commits);
+            jobs.extend(campaign::ingests(&common, &ingest));
+            jobs.extend(campaign::reads(&common, &reads));
+            jobs.extend(campaign::reopens(&common, &reopen));
             (common, jobs)
         }
     };
-    let measured = campaign::measure(&common, &jobs)?;
-    print!("{}", table::markdown(&common, &measured));
+    let outcome = campaign::measure(&common, &jobs)?;
+    print!("{}", table::markdown(&common, &jobs, &outcome));
     if let Some(path) = &common.json {
-        std::fs::write(path, serde_json::to_string_pretty(&table::json(&common, &measured)?)?)?;
+        std::fs::write(path, serde_json::to_string_pretty(&table::json(&common, &outcome)?)?)?;
     }
-    Ok(())
+    match outcome.failures.len() {
+        0 => Ok(()),
+        count => Err(format!("{count} of what was measured has failed: see beneath the table").into()),
+    }
 }

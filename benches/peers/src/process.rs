@@ -12,6 +12,33 @@ use std::path::Path;
 /// Bytes of a block as `stat` counts them, whatever the file system's are.
 const STAT_BLOCK: u64 = 512;
 
+/// Ticks of a second in `/proc`.
+const TICKS: f64 = 100.0;
+
+/// What processes have cost so far: this one, and others that work for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    /// Bytes that were written to the device.
+    pub(crate) bytes: u64,
+    /// Processor time of all threads, in seconds.
+    pub(crate) cpu_s: f64,
+}
+
+impl Cost {
+    /// Up to now. Processes that their parent has waited for count with it; of this one only itself counts.
+    pub(crate) fn now(others: &[u32]) -> Result<Cost> {
+        let mut cost = Cost { bytes: written_bytes()?, cpu_s: processor_seconds()? };
+        for process in others {
+            // One may go while it is looked at.
+            let proc = format!("/proc/{process}");
+            let (Ok(bytes), Ok(times)) = (written_bytes_of(&proc), times_of(&proc)) else { continue };
+            cost.bytes += bytes;
+            cost.cpu_s += times.iter().sum::<f64>();
+        }
+        Ok(cost)
+    }
+}
+
 fn field(path: &str, name: &str) -> Result<u64> {
     let text = std::fs::read_to_string(path)?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -22,8 +49,12 @@ fn field(path: &str, name: &str) -> Result<u64> {
 /// Bytes that this process has caused to be written to the device so far: what was written to files, less what was deleted
 /// before it got to the device.
 pub(crate) fn written_bytes() -> Result<u64> {
-    let written = field("/proc/self/io", "write_bytes")?;
-    Ok(written.saturating_sub(field("/proc/self/io", "cancelled_write_bytes")?))
+    written_bytes_of("/proc/self")
+}
+
+fn written_bytes_of(proc: &str) -> Result<u64> {
+    let io = format!("{proc}/io");
+    Ok(field(&io, "write_bytes")?.saturating_sub(field(&io, "cancelled_write_bytes")?))
 }
 
 /// The most memory that this process had.
@@ -33,14 +64,28 @@ pub(crate) fn peak_memory_bytes() -> Result<u64> {
 
 /// Processor time of all threads so far, in seconds.
 pub(crate) fn processor_seconds() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/self/stat")?;
-    // The name, which may have anything in it, ends with the last bracket; user and system time are the 14th and 15th.
+    Ok(times_of("/proc/self")?.iter().take(2).sum())
+}
+
+/// Words of a process's `stat` from the third on: its name, which may have anything in it, ends with the last bracket.
+fn stat(proc: &str) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(format!("{proc}/stat"))?;
     let rest = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let mut ticks = 0.0;
-    for time in rest.split_whitespace().skip(11).take(2) {
-        ticks += time.parse::<f64>()?;
-    }
-    Ok(ticks / 100.0)
+    Ok(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+/// User and system time of a process, and of its children that it has waited for, in seconds: the 14th to 17th word.
+fn times_of(proc: &str) -> Result<Vec<f64>> {
+    stat(proc)?.iter().skip(11).take(4).map(|ticks| Ok(ticks.parse::<f64>()? / TICKS)).collect()
+}
+
+/// The processes that a process has started.
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
+    let parent = parent.to_string();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |process: &u32| stat(&format!("/proc/{process}")).is_ok_and(|words| words.get(1) == Some(&parent));
+    processes.filter(is_child).collect()
 }
 
 /// Calls `with` for each file in a directory and below.

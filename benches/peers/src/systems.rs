@@ -6,15 +6,18 @@ What a system has under another name is chosen as its users would and as near to
 was chosen. Nothing is tuned for these workloads.
 */
 
+mod duckdb;
 mod fjall;
 mod lmdb;
 mod omendb;
+mod postgresql;
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
 mod sqlite;
 
 use crate::rows::{KEY_BYTES, Row};
+use crate::workloads::Done;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -42,6 +45,19 @@ pub(crate) enum System {
     Lmdb,
     /// SQLite.
     Sqlite,
+    /// PostgreSQL's server.
+    Postgresql,
+    /// DuckDB.
+    Duckdb,
+}
+
+/// What is measured of a system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Durable commits.
+    Commits,
+    /// Everything else that is done to a store of keys and values.
+    Store,
 }
 
 impl System {
@@ -54,6 +70,8 @@ impl System {
             System::Redb => "redb 4.6",
             System::Lmdb => "LMDB 0.9",
             System::Sqlite => "SQLite 3.54",
+            System::Postgresql => "PostgreSQL",
+            System::Duckdb => "DuckDB",
         }
     }
 
@@ -66,6 +84,26 @@ impl System {
             System::Redb => "redb",
             System::Lmdb => "lmdb",
             System::Sqlite => "sqlite",
+            System::Postgresql => "postgresql",
+            System::Duckdb => "duckdb",
+        }
+    }
+
+    /// Whether it has a part in this. Those with a server or a process of their own are asked for what their users ask of them, and not
+    /// for single reads through a pipe.
+    pub(crate) fn takes(self, part: Part) -> bool {
+        match self {
+            System::Postgresql | System::Duckdb => part != Part::Store,
+            _ => true,
+        }
+    }
+
+    /// Looks for what it needs on this machine; the error says what is missing, and how to get it.
+    pub(crate) fn look(self, tools: &Tools) -> Result<()> {
+        match self {
+            System::Postgresql => postgresql::programs(tools).map(|_| ()),
+            System::Duckdb => duckdb::look(tools),
+            _ => Ok(()),
         }
     }
 }
@@ -80,9 +118,21 @@ pub(crate) enum Durability {
     Periodic,
 }
 
+/// Where systems are that are programs.
+#[derive(Debug, Clone, Serialize, Deserialize, clap::Args)]
+pub(crate) struct Tools {
+    /// A Python that has the module duckdb.
+    #[arg(long, env = "PEERS_PYTHON", default_value = "python3")]
+    pub(crate) python: PathBuf,
+    /// Directory with PostgreSQL's programs postgres and initdb [default: the newest in /usr/lib/postgresql].
+    #[arg(long, env = "PEERS_POSTGRESQL")]
+    pub(crate) postgresql: Option<PathBuf>,
+}
+
 /// What every system is opened with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Setup {
+    pub(crate) tools: Tools,
     pub(crate) dir: PathBuf,
     pub(crate) durability: Durability,
     /// Bytes of the cache of what is on disk.
@@ -150,6 +200,15 @@ pub(crate) trait Store: Sync {
     fn log_bytes(&self) -> Result<u64> {
         Ok(0)
     }
+    /// Has so many writers commit single rows, each in a loop, and says what they did. None where [`Store::commit`] does that as well:
+    /// it doesn't where the system is a library of another process.
+    fn commit_loops(&self, _writers: u64, _warmup: Duration, _length: Duration) -> Result<Option<Vec<Done>>> {
+        Ok(None)
+    }
+    /// Other processes that work for it.
+    fn processes(&self) -> Vec<u32> {
+        Vec::new()
+    }
     /// How it is now.
     fn gauges(&self) -> Result<Vec<Gauge>> {
         Ok(Vec::new())
@@ -171,6 +230,8 @@ pub(crate) fn open(system: System, setup: &Setup) -> Result<Box<dyn Store>> {
         System::Redb => Box::new(redb::Redb::open(setup)?),
         System::Lmdb => Box::new(lmdb::Lmdb::open(setup)?),
         System::Sqlite => Box::new(sqlite::Sqlite::open(setup)?),
+        System::Postgresql => Box::new(postgresql::Postgres::open(setup)?),
+        System::Duckdb => Box::new(duckdb::Duck::open(setup)?),
     })
 }
 

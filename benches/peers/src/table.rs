@@ -4,7 +4,7 @@ first system's.
 */
 
 use crate::Common;
-use crate::campaign::{Figure, Measured};
+use crate::campaign::{Figure, Job, Measured, Outcome};
 use crate::systems::{Result, System};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -73,21 +73,24 @@ fn cell(spread: Option<Spread>, first: Option<Spread>, is_first: bool) -> String
     text
 }
 
-/// All of it as one table, and under it what was set and what the machine is.
-pub(crate) fn markdown(common: &Common, measured: &[Measured]) -> String {
+/// All of it as one table, and under it what was set, what is missing, and what the machine is.
+pub(crate) fn markdown(common: &Common, all: &[Job], outcome: &Outcome) -> String {
+    let measured = outcome.measured.as_slice();
+    let has_figures = |system: &&System| measured.iter().any(|one| one.system == **system);
+    let systems: Vec<System> = common.systems.iter().filter(has_figures).copied().collect();
     let mut text = String::from("| workload | figure |");
-    common.systems.iter().for_each(|system| {
+    systems.iter().for_each(|system| {
         let _ = write!(text, " {} |", system.title());
     });
     text.push_str("\n|---|---|");
-    text.push_str(&"---|".repeat(common.systems.len()));
+    text.push_str(&"---|".repeat(systems.len()));
     text.push('\n');
     for (job, figures) in jobs(measured) {
         for (place, figure) in figures.iter().enumerate() {
             let title = if place == 0 { job } else { "" };
             let _ = write!(text, "| {title} | {} |", figure.title);
-            let first = common.systems.first().and_then(|system| spread(measured, job, *system, figure.name));
-            for (column, system) in common.systems.iter().enumerate() {
+            let first = systems.first().and_then(|system| spread(measured, job, *system, figure.name));
+            for (column, system) in systems.iter().enumerate() {
                 let own = spread(measured, job, *system, figure.name);
                 let _ = write!(text, " {} |", cell(own, first, column == 0));
             }
@@ -96,30 +99,36 @@ pub(crate) fn markdown(common: &Common, measured: &[Measured]) -> String {
     }
     let _ = writeln!(
         text,
-        "\nMedians of up to {} rounds (and their range), **×** the ratio to {}. Everywhere: {} MiB of cache, memtables of {} MiB \
-         (redb: the memory of both as its cache), keys of 16 random bytes, values of 32 of which half are random.",
+        "\nMedians of up to {} rounds (and their range), **×** the ratio to {}; – where a system has no part.",
         common.repeats,
-        common.systems.first().map_or("the first", |system| system.title()),
-        common.cache_mib,
-        common.memtable_mib
+        systems.first().map_or("the first", |system| system.title()),
     );
+    for job in all {
+        let _ = writeln!(text, "- {}: {}", job.title, job.terms);
+    }
     for (name, value) in environment(&common.dir) {
         let _ = writeln!(text, "- {name}: {value}");
     }
-    for system in &common.systems {
+    for system in &systems {
         let mut notes: Vec<&str> =
             measured.iter().filter(|one| one.system == *system).map(|one| one.report.note.as_str()).collect();
         notes.sort_unstable();
         notes.dedup();
         let _ = writeln!(text, "- {}: {}", system.title(), notes.join("; "));
     }
+    for (system, job, reason) in &outcome.absent {
+        let _ = writeln!(text, "- {} has no figures of \"{job}\": {reason}", system.title());
+    }
+    for failure in &outcome.failures {
+        let _ = writeln!(text, "- **failed**: {failure}");
+    }
     text
 }
 
 /// Everything, second by second.
-pub(crate) fn json(common: &Common, measured: &[Measured]) -> Result<Value> {
+pub(crate) fn json(common: &Common, outcome: &Outcome) -> Result<Value> {
     let mut runs = Vec::new();
-    for one in measured {
+    for one in &outcome.measured {
         runs.push(json!({
             "workload": one.job.title,
             "system": one.system,
@@ -137,6 +146,8 @@ pub(crate) fn json(common: &Common, measured: &[Measured]) -> Result<Value> {
         "settings": { "cache_mib": common.cache_mib, "memtable_mib": common.memtable_mib },
         "command": std::env::args().collect::<Vec<_>>(),
         "runs": runs,
+        "absent": outcome.absent.iter().map(|(system, job, reason)| json!([system, job, reason])).collect::<Vec<_>>(),
+        "failures": outcome.failures,
     }))
 }
 

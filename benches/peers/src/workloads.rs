@@ -98,6 +98,26 @@ impl Report {
     }
 }
 
+/// Rows of one writer are numbered from here on, times its own number.
+pub(crate) const WRITER_STRIDE: u64 = 1 << 40;
+
+/// What one writer of durable commits did.
+pub(crate) struct Done {
+    /// All of its commits, those of the warm-up too.
+    pub(crate) commits: u64,
+    /// How long each took after that.
+    pub(crate) nanos: Histogram<u64>,
+}
+
+/// Times that somebody else has taken.
+pub(crate) fn histogram(nanos: &[u64]) -> Result<Histogram<u64>> {
+    let mut all = latencies()?;
+    for one in nanos {
+        all.record((*one).clamp(1, NANOS_MAX))?;
+    }
+    Ok(all)
+}
+
 fn latencies() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, NANOS_MAX, 3)?)
 }

@@ -2,30 +2,25 @@
 Durable commits of one row each, by one writer or many in a closed loop: how many a second, and how long each takes.
 */
 
-use super::{Report, check_count, check_samples, latencies, nanos};
-use crate::process::{processor_seconds, written_bytes};
+use super::{Done, Report, WRITER_STRIDE, check_count, check_samples, latencies, nanos};
+use crate::process::Cost;
 use crate::rows::{ROW_BYTES, Row};
 use crate::systems::{Result, Store};
-use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
-
-/// Rows of one writer are numbered from here on, times its own number.
-const WRITER_STRIDE: u64 = 1 << 40;
-
-/// What one writer did.
-struct Done {
-    commits: u64,
-    nanos: Histogram<u64>,
-}
 
 pub(super) fn commits(store: &dyn Store, writers: u64, warmup: Duration, length: Duration) -> Result<Report> {
     let begun = Instant::now();
     let (from, to) = (begun + warmup, begun + warmup + length);
-    let (cpu, bytes) = (processor_seconds()?, written_bytes()?);
-    let done: Vec<Done> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..writers).map(|writer| scope.spawn(move || write(store, writer, from, to))).collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| "a writer panicked")?).collect::<Result<_>>()
-    })?;
+    let before = Cost::now(&store.processes())?;
+    let done: Vec<Done> = match store.commit_loops(writers, warmup, length)? {
+        Some(done) => done,
+        None => std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..writers).map(|writer| scope.spawn(move || write(store, writer, from, to))).collect();
+            threads.into_iter().map(|thread| thread.join().map_err(|_| "a writer panicked")?).collect::<Result<_>>()
+        })?,
+    };
+    let after = Cost::now(&store.processes())?;
     let mut all = latencies()?;
     let mut rows = 0;
     for writer in &done {
@@ -35,8 +30,8 @@ pub(super) fn commits(store: &dyn Store, writers: u64, warmup: Duration, length:
     let mut report = Report::default();
     report.set("commits_per_s", all.len() as f64 / length.as_secs_f64());
     report.set_latencies(&all);
-    report.set("cpu_us_per_commit", (processor_seconds()? - cpu) * 1e6 / rows as f64);
-    report.set("bytes_per_commit", (written_bytes()? - bytes) as f64 / rows as f64);
+    report.set("cpu_us_per_commit", (after.cpu_s - before.cpu_s) * 1e6 / rows as f64);
+    report.set("bytes_per_commit", after.bytes.saturating_sub(before.bytes) as f64 / rows as f64);
     report.set("user_bytes", (rows * ROW_BYTES) as f64);
     // Writers do not come equally far: each one's rows are held against its own count.
     check_count(store, rows)?;
