@@ -4,11 +4,13 @@ on the machine meets all of them. Each measurement is a child process in a fresh
 */
 
 use crate::process::forget_pages;
-use crate::systems::{Durability, Part, Result, Setup, System};
-use crate::workloads::{Report, Task, Work};
-use crate::{CommitsArgs, Common, IngestArgs, ReadsArgs, ReopenArgs};
+use crate::sql::Rows;
+use crate::systems::{Durability, Part, Result, Setup, System, programs};
+use crate::workloads::{self, Plan, Report, Task, Work};
+use crate::{CommitsArgs, Common, IngestArgs, MetricsArgs, ReadsArgs, ReopenArgs};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -43,6 +45,7 @@ enum Kind {
     Work(Durability, Work),
     Reads { rows: u64, seconds: f64, cache_bytes: usize },
     Reopen { log_bytes: u64, batch: u64 },
+    Metrics(MetricsArgs),
 }
 
 /// A figure as the table shows it.
@@ -52,7 +55,7 @@ pub(crate) struct Figure {
     pub(crate) title: &'static str,
 }
 
-const fn figure(name: &'static str, title: &'static str) -> Figure {
+pub(crate) const fn figure(name: &'static str, title: &'static str) -> Figure {
     Figure { name, title }
 }
 
@@ -166,6 +169,25 @@ pub(crate) fn reopens(common: &Common, args: &ReopenArgs) -> Vec<Job> {
     }]
 }
 
+/// The metrics table in SQL.
+pub(crate) fn metrics(args: &MetricsArgs) -> Vec<Job> {
+    vec![Job {
+        title: format!("metrics in SQL, {} rows of {} runs", args.metrics_rows, args.metrics_runs),
+        figures: workloads::METRICS,
+        terms: format!(
+            "loads durable when they end, their files in the kernel's memory; {threads} threads on as many cores; {memory} MiB \
+             of memory, of which {cache} MiB of cache where the two are told apart (OmenDB; PostgreSQL, which has the kernel's \
+             memory besides); warm: everything asked once before; cold: process just started, files forgotten by the kernel",
+            threads = args.metrics_threads,
+            memory = args.metrics_memory_mib,
+            cache = args.metrics_cache_mib,
+        ),
+        part: Part::Sql,
+        repeats: args.metrics_repeats,
+        kind: Kind::Metrics(args.clone()),
+    }]
+}
+
 /// What stores of keys and values have.
 fn stores(common: &Common, cache_mib: usize) -> String {
     format!(
@@ -200,7 +222,7 @@ pub(crate) fn measure(common: &Common, jobs: &[Job]) -> Result<Outcome> {
     for job in jobs {
         let mut systems = Vec::new();
         for system in common.systems.iter().copied().filter(|system| system.takes(job.part)) {
-            match system.look(&common.tools) {
+            match system.look(job.part, &common.tools) {
                 Ok(()) => systems.push(system),
                 Err(reason) => {
                     eprintln!("{}, {}: {reason}", job.title, system.title());
@@ -208,14 +230,14 @@ pub(crate) fn measure(common: &Common, jobs: &[Job]) -> Result<Outcome> {
                 }
             }
         }
+        let mut answers = None;
         for repeat in 0..job.repeats.unwrap_or(common.repeats) {
             let turn = usize::try_from(repeat)? % systems.len().max(1);
             systems.rotate_left(turn);
             for system in &systems {
-                if let Err(failure) = one(common, job, *system, repeat, &mut outcome) {
-                    eprintln!("{failure}");
-                    outcome.failures.push(failure);
-                }
+                let told = one(common, job, *system, repeat, &mut answers, &mut outcome);
+                told.iter().for_each(|told| eprintln!("{told}"));
+                outcome.failures.extend(told);
             }
             systems.rotate_right(turn);
         }
@@ -223,20 +245,35 @@ pub(crate) fn measure(common: &Common, jobs: &[Job]) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Takes a measurement; the error says of what it is.
+/// Whose answers all others' are held against.
+type Answers = Option<(System, BTreeMap<String, Vec<Rows>>)>;
+
+/// Takes a measurement; gives what went wrong.
 fn one(
     common: &Common,
     job: &Job,
     system: System,
     repeat: u32,
+    answers: &mut Answers,
     outcome: &mut Outcome,
-) -> std::result::Result<(), String> {
+) -> Vec<String> {
     let place = format!("{}, {}", job.title, system.title());
     let begun = Instant::now();
-    let report = measure_one(common, job, system).map_err(|error| format!("{place}: {error}"))?;
+    let mut report = match measure_one(common, job, system) {
+        Ok(report) => report,
+        Err(error) => return vec![format!("{place}: {error}")],
+    };
     eprintln!("{place}, round {}: {} ({:.0} s)", repeat + 1, brief(job, &report), begun.elapsed().as_secs_f64());
+    let mut failures = std::mem::take(&mut report.failures);
+    let own = std::mem::take(&mut report.answers);
+    match (&job.kind, &answers) {
+        (Kind::Metrics(args), Some((first, theirs))) => {
+            failures.extend(workloads::difference(&plan(common, args), (*first, theirs), (system, &own)));
+        }
+        _ => *answers = Some((system, own)),
+    }
     outcome.measured.push(Measured { job: job.clone(), system, repeat, report });
-    Ok(())
+    failures.into_iter().map(|failure| format!("{place}: {failure}")).collect()
 }
 
 /// The figures of a measurement in a line, for whoever waits.
@@ -271,9 +308,47 @@ fn measure_one(common: &Common, job: &Job, system: System) -> Result<Report> {
             let memtable_bytes = usize::try_from(log_bytes * LOG_TO_MEMTABLE)?;
             reopen(system, setup(Durability::Periodic, memtable_bytes), *log_bytes, *batch)
         }
+        Kind::Metrics(args) => {
+            let plan = plan(common, args);
+            generate(common, &plan)?;
+            let setup = Setup { cache_bytes: args.metrics_cache_mib * MIB, ..setup(Durability::Synced, 0) };
+            finish(spawn(&Task { system, setup, work: Work::Metrics(plan) })?)
+        }
     };
     remove(&dir)?;
     report
+}
+
+/// What is measured of the metrics table.
+fn plan(common: &Common, args: &MetricsArgs) -> Plan {
+    let file = |kind: &str| common.dir.join(format!("metrics-{}-{}.{kind}", args.metrics_rows, args.metrics_runs));
+    Plan {
+        csv: file("csv"),
+        parquet: file("parquet"),
+        rows: args.metrics_rows,
+        runs: args.metrics_runs.max(1),
+        threads: args.metrics_threads,
+        memory_bytes: args.metrics_memory_mib * MIB,
+        rounds: args.metrics_rounds.max(1),
+    }
+}
+
+/// Makes the files that are not there, which stay for the next time.
+fn generate(common: &Common, plan: &Plan) -> Result<()> {
+    for file in [&plan.csv, &plan.parquet] {
+        if file.exists() {
+            continue;
+        }
+        let kind = file.extension().unwrap_or_default();
+        let part = common.dir.join(PathBuf::from("part").with_extension(kind));
+        let mut generator = Command::new(programs::program(&common.tools, "metrics-data")?);
+        generator.args(["--rows", &plan.rows.to_string(), "--runs", &plan.runs.to_string()]).arg(&part);
+        match generator.status()? {
+            status if status.success() => std::fs::rename(&part, file)?,
+            status => return Err(format!("metrics-data ended with {status}").into()),
+        }
+    }
+    Ok(())
 }
 
 /// Fills a log, kills the process, opens in another.
@@ -297,14 +372,14 @@ fn spawn(task: &Task) -> Result<Child> {
     Ok(command.spawn()?)
 }
 
-/// A child's report, which is a line.
+/// A child's report, which is a line; or its error, which is one too.
 fn read(child: &mut Child) -> Result<Report> {
     let output = child.stdout.take().ok_or("a child without output")?;
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line)?;
     match line.is_empty() {
         true => Err("the process ended without a report".into()),
-        false => Ok(serde_json::from_str(&line)?),
+        false => serde_json::from_str::<std::result::Result<Report, String>>(&line)?.map_err(Into::into),
     }
 }
 
@@ -313,7 +388,7 @@ fn finish(mut child: Child) -> Result<Report> {
     let status = child.wait()?;
     match status.success() {
         true => report,
-        false => Err(format!("the process ended with {status}").into()),
+        false => report.and_then(|_| Err(format!("the process ended with {status}").into())),
     }
 }
 

@@ -5,6 +5,7 @@ process and a directory of its own, with durability and memory matched and every
 ```text
     rows        what is stored
     systems     each system behind one trait, and how it is set up
+    sql         those that speak SQL behind another, and whether their answers are the same
     workloads   what is done to it, in a child process
     process     what the kernel says of that process
     campaign    who comes when, and the parent's side of a child
@@ -17,6 +18,7 @@ The figures compare systems on the machine they were taken on, and nothing else:
 mod campaign;
 mod process;
 mod rows;
+mod sql;
 mod systems;
 mod table;
 mod workloads;
@@ -67,6 +69,13 @@ enum Command {
         #[command(flatten)]
         reopen: ReopenArgs,
     },
+    /// Training metrics in SQL: loads, sizes, aggregates, ranges, joins, lookups.
+    Metrics {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        metrics: MetricsArgs,
+    },
     /// All of these.
     All {
         #[command(flatten)]
@@ -79,6 +88,8 @@ enum Command {
         reads: ReadsArgs,
         #[command(flatten)]
         reopen: ReopenArgs,
+        #[command(flatten)]
+        metrics: MetricsArgs,
     },
     /// One measurement, for the program itself.
     #[command(hide = true)]
@@ -95,7 +106,11 @@ pub(crate) struct Common {
     #[arg(long, default_value = "peers-data")]
     dir: PathBuf,
     /// Which systems; ratios are to the first. Each takes part where it has a part.
-    #[arg(long, value_delimiter = ',', default_value = "omendb,rocksdb,fjall,redb,lmdb,sqlite,postgresql,duckdb")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "omendb,rocksdb,fjall,redb,lmdb,sqlite,postgresql,duckdb,duckdb-sorted"
+    )]
     systems: Vec<System>,
     /// How often each measurement is taken.
     #[arg(long, default_value_t = 3)]
@@ -166,9 +181,41 @@ pub(crate) struct ReopenArgs {
     log_batch: u64,
 }
 
+/// What the metrics table has.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MetricsArgs {
+    /// Rows.
+    #[arg(long, default_value_t = 5_000_000)]
+    metrics_rows: u64,
+    /// Runs that they are of.
+    #[arg(long, default_value_t = 1_000)]
+    metrics_runs: u64,
+    /// Threads of a statement, and cores for all of a system.
+    #[arg(long, default_value_t = 2)]
+    metrics_threads: usize,
+    /// MiB of memory in all.
+    #[arg(long, default_value_t = 2048)]
+    metrics_memory_mib: usize,
+    /// MiB of them for the cache.
+    #[arg(long, default_value_t = 1024)]
+    metrics_cache_mib: usize,
+    /// How often a statement is timed that is the only one of its kind.
+    #[arg(long, default_value_t = 7)]
+    metrics_rounds: usize,
+    /// How often all of it is done, where it is not as often as the rest.
+    #[arg(long)]
+    metrics_repeats: Option<u32>,
+}
+
+/// Does a task; an error goes to the parent as a report does.
+fn child(task: &str) -> Result<()> {
+    let done = serde_json::from_str(task).map_err(Into::into).and_then(|task| workloads::run(&task));
+    done.inspect_err(|error| println!("{}", serde_json::json!({ "Err": error.to_string() })))
+}
+
 fn main() -> Result<()> {
     let (common, jobs) = match Cli::parse().command {
-        Command::Child { task } => return workloads::run(&serde_json::from_str(&task)?),
+        Command::Child { task } => return child(&task),
         Command::Commits { common, commits } => {
             let jobs = campaign::commits(&common, &commits);
             (common, jobs)
@@ -185,8 +232,10 @@ fn main() -> Result<()> {
             let jobs = campaign::reopens(&common, &reopen);
             (common, jobs)
         }
-        Command::All { common, commits, ingest, reads, reopen } => {
+        Command::Metrics { common, metrics } => (common, campaign::metrics(&metrics)),
+        Command::All { common, commits, ingest, reads, reopen, metrics } => {
             let mut jobs = campaign::commits(&common, &commits);
+            jobs.extend(campaign::metrics(&metrics));
             jobs.extend(campaign::ingests(&common, &ingest));
             jobs.extend(campaign::reads(&common, &reads));
             jobs.extend(campaign::reopens(&common, &reopen));

@@ -88,6 +88,30 @@ pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     processes.filter(is_child).collect()
 }
 
+/// Keeps this process, and those that it starts from now on, on so many of the cores that it has.
+pub(crate) fn keep_to(cores: usize) -> Result<()> {
+    // SAFETY: a set of cores is plain numbers, for which zero is the empty set; both calls get its size and touch nothing else.
+    let code = unsafe {
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        let size = size_of::<libc::cpu_set_t>();
+        let mut code = libc::sched_getaffinity(0, size, &raw mut allowed);
+        let mut kept: libc::cpu_set_t = std::mem::zeroed();
+        let all = usize::try_from(libc::CPU_SETSIZE)?;
+        (0..all)
+            .filter(|core| libc::CPU_ISSET(*core, &allowed))
+            .take(cores)
+            .for_each(|core| libc::CPU_SET(core, &mut kept));
+        if code == 0 {
+            code = libc::sched_setaffinity(0, size, &raw const kept);
+        }
+        code
+    };
+    match code {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error().into()),
+    }
+}
+
 /// Calls `with` for each file in a directory and below.
 fn walk(dir: &Path, with: &mut dyn FnMut(&Path, &std::fs::Metadata) -> Result<()>) -> Result<()> {
     for entry in std::fs::read_dir(dir)? {

@@ -11,12 +11,14 @@ mod fjall;
 mod lmdb;
 mod omendb;
 mod postgresql;
+pub(crate) mod programs;
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
 mod sqlite;
 
 use crate::rows::{KEY_BYTES, Row};
+use crate::sql::{Sql, SqlSetup};
 use crate::workloads::Done;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
@@ -49,6 +51,9 @@ pub(crate) enum System {
     Postgresql,
     /// DuckDB.
     Duckdb,
+    /// DuckDB without a key, its rows sorted while they are loaded; SQL only.
+    #[serde(rename = "duckdb-sorted")]
+    DuckdbSorted,
 }
 
 /// What is measured of a system.
@@ -58,6 +63,8 @@ pub(crate) enum Part {
     Commits,
     /// Everything else that is done to a store of keys and values.
     Store,
+    /// SQL.
+    Sql,
 }
 
 impl System {
@@ -72,6 +79,7 @@ impl System {
             System::Sqlite => "SQLite 3.54",
             System::Postgresql => "PostgreSQL",
             System::Duckdb => "DuckDB",
+            System::DuckdbSorted => "DuckDB, sorted, no key",
         }
     }
 
@@ -86,6 +94,7 @@ impl System {
             System::Sqlite => "sqlite",
             System::Postgresql => "postgresql",
             System::Duckdb => "duckdb",
+            System::DuckdbSorted => "duckdb-sorted",
         }
     }
 
@@ -93,16 +102,22 @@ impl System {
     /// for single reads through a pipe.
     pub(crate) fn takes(self, part: Part) -> bool {
         match self {
+            System::Omendb => true,
             System::Postgresql | System::Duckdb => part != Part::Store,
-            _ => true,
+            System::DuckdbSorted => part == Part::Sql,
+            System::Rocksdb | System::Fjall | System::Redb | System::Lmdb | System::Sqlite => part != Part::Sql,
         }
     }
 
     /// Looks for what it needs on this machine; the error says what is missing, and how to get it.
-    pub(crate) fn look(self, tools: &Tools) -> Result<()> {
+    pub(crate) fn look(self, part: Part, tools: &Tools) -> Result<()> {
         match self {
+            System::Omendb if part == Part::Sql => {
+                programs::program(tools, "omendb")?;
+                programs::program(tools, "omendb-load").map(|_| ())
+            }
             System::Postgresql => postgresql::programs(tools).map(|_| ()),
-            System::Duckdb => duckdb::look(tools),
+            System::Duckdb | System::DuckdbSorted => duckdb::look(tools),
             _ => Ok(()),
         }
     }
@@ -121,6 +136,9 @@ pub(crate) enum Durability {
 /// Where systems are that are programs.
 #[derive(Debug, Clone, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Tools {
+    /// Directory with OmenDB's programs omendb, omendb-load and metrics-data, for the workload in SQL.
+    #[arg(long, env = "PEERS_PROGRAMS")]
+    pub(crate) programs: Option<PathBuf>,
     /// A Python that has the module duckdb.
     #[arg(long, env = "PEERS_PYTHON", default_value = "python3")]
     pub(crate) python: PathBuf,
@@ -232,6 +250,18 @@ pub(crate) fn open(system: System, setup: &Setup) -> Result<Box<dyn Store>> {
         System::Sqlite => Box::new(sqlite::Sqlite::open(setup)?),
         System::Postgresql => Box::new(postgresql::Postgres::open(setup)?),
         System::Duckdb => Box::new(duckdb::Duck::open(setup)?),
+        System::DuckdbSorted => return Err("a table without a key is measured in SQL alone".into()),
+    })
+}
+
+/// Opens or makes a database of tables.
+pub(crate) fn open_sql(system: System, setup: &SqlSetup) -> Result<Box<dyn Sql>> {
+    std::fs::create_dir_all(&setup.dir)?;
+    Ok(match system {
+        System::Omendb => Box::new(programs::Programs::open(setup)?),
+        System::Postgresql => Box::new(postgresql::PostgresSql::open(setup)?),
+        System::Duckdb | System::DuckdbSorted => Box::new(duckdb::DuckSql::open(system, setup)?),
+        other => return Err(format!("{} has no SQL here", other.title()).into()),
     })
 }
 

@@ -5,10 +5,14 @@ What is done to a system, each in a process of its own: the parent writes a [`Ta
 
 mod commits;
 mod ingest;
+mod metrics;
 mod reads;
 mod reopen;
 
+pub(crate) use metrics::{FIGURES as METRICS, Plan, difference};
+
 use crate::rows::{Row, mix};
+use crate::sql::Rows;
 use crate::systems::{Result, Setup, Store, System, open};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -35,6 +39,8 @@ pub(crate) enum Work {
     Fill { log_bytes: u64, batch: u64 },
     /// Opens what was filled.
     Reopen { rows: u64 },
+    /// The metrics table, in SQL.
+    Metrics(Plan),
 }
 
 /// What to do with which system.
@@ -81,6 +87,12 @@ pub(crate) struct Report {
     pub(crate) note: String,
     pub(crate) seconds: Vec<Second>,
     pub(crate) stalls: Vec<Stall>,
+    /// What statements answered, by their figure: for the parent, who holds them against the other systems'.
+    #[serde(default)]
+    pub(crate) answers: BTreeMap<String, Vec<Rows>>,
+    /// What went wrong with a statement, where the rest goes on.
+    #[serde(default)]
+    pub(crate) failures: Vec<String>,
 }
 
 impl Report {
@@ -128,8 +140,10 @@ fn nanos(duration: Duration) -> u64 {
 
 /// Does what the task says. The report goes to the parent.
 pub(crate) fn run(task: &Task) -> Result<()> {
-    if let Work::Reopen { rows } = task.work {
-        return send(&reopen::reopen(task, rows)?);
+    match &task.work {
+        Work::Reopen { rows } => return send(&reopen::reopen(task, *rows)?),
+        Work::Metrics(plan) => return send(&metrics::metrics(task, plan)?),
+        _ => {}
     }
     let store = open(task.system, &task.setup)?;
     let store = store.as_ref();
@@ -144,14 +158,14 @@ pub(crate) fn run(task: &Task) -> Result<()> {
         }
         Work::Reads { rows, seconds } => reads::reads(store, &task.setup, rows, Duration::try_from_secs_f64(seconds)?)?,
         Work::Fill { log_bytes, batch } => return reopen::fill(store, log_bytes, batch),
-        Work::Reopen { .. } => return Ok(()),
+        Work::Reopen { .. } | Work::Metrics(_) => return Ok(()),
     };
     report.note = store.note()?;
     send(&report)
 }
 
 fn send(report: &Report) -> Result<()> {
-    println!("{}", serde_json::to_string(report)?);
+    println!("{}", serde_json::to_string(&serde_json::json!({ "Ok": report }))?);
     Ok(())
 }
 

@@ -4,16 +4,21 @@ minutes, and the wheel is what most of its users have.
 
 Its settings are its own but for threads and memory: a commit syncs its log, and no two share a sync; beyond 16 MiB of log it checkpoints.
 A writer is a thread of the script's with a connection of its own. Python itself takes some microseconds a call.
+
+The metrics table comes in two layouts: with the primary key that all other systems have, and, since DuckDB's manual advises against a
+key where there is no need for one, without a key, its rows sorted while they are loaded, so that the statistics of its row groups tell
+where a run is.
 */
 
-use super::{Reader, Result, Setup, Store, Tools};
+use super::{Reader, Result, Setup, Store, System, Tools};
 use crate::rows::{KEY_BYTES, Row};
+use crate::sql::{Answer, Format, Loaded, METRICS_COLUMNS, Sql, SqlSetup, create_metrics};
 use crate::workloads::{Done, WRITER_STRIDE, histogram};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -25,11 +30,6 @@ const FILE: &str = "rows.duckdb";
 
 /// Threads that DuckDB may have besides the writers.
 const THREADS: usize = 2;
-
-/// Rows as text.
-struct Answer {
-    rows: Vec<Vec<String>>,
-}
 
 /// Whether there is a DuckDB.
 pub(super) fn look(tools: &Tools) -> Result<()> {
@@ -87,10 +87,11 @@ impl Driver {
     fn ask(&mut self, sql: &str) -> Result<Answer> {
         #[derive(Deserialize)]
         struct Told {
+            nanos: u64,
             rows: Vec<Vec<String>>,
         }
         let told: Told = serde_json::from_value(self.request(&json!({ "do": "ask", "sql": sql }))?)?;
-        Ok(Answer { rows: told.rows })
+        Ok(Answer { took: Duration::from_nanos(told.nanos), rows: told.rows })
     }
 
     /// Closes the database, and waits for that.
@@ -186,7 +187,7 @@ impl Store for Duck {
     }
 
     fn read(&self, _: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
-        Err("only its commits are measured".into())
+        Err("only its commits and its SQL are measured".into())
     }
 
     fn count(&self) -> Result<u64> {
@@ -206,5 +207,74 @@ impl Store for Duck {
     fn note(&self) -> Result<String> {
         let version = self.driver.lock().unwrap_or_else(PoisonError::into_inner).version.clone();
         Ok(format!("{version} from Python; a sync for each commit; a writer is a thread of Python's"))
+    }
+}
+
+/// Tables.
+pub(super) struct DuckSql {
+    driver: Option<Driver>,
+    setup: SqlSetup,
+    is_sorted: bool,
+}
+
+impl DuckSql {
+    pub(super) fn open(system: System, setup: &SqlSetup) -> Result<Self> {
+        let mut sql = DuckSql { driver: None, setup: setup.clone(), is_sorted: system == System::DuckdbSorted };
+        sql.start()?;
+        Ok(sql)
+    }
+
+    fn driver(&mut self) -> Result<&mut Driver> {
+        Ok(self.driver.as_mut().ok_or("DuckDB is closed")?)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.setup.dir.join(FILE)
+    }
+}
+
+impl Sql for DuckSql {
+    fn start(&mut self) -> Result<()> {
+        let SqlSetup { tools, dir, threads, memory_bytes, .. } = &self.setup;
+        self.driver = Some(Driver::start(tools, dir, *threads, *memory_bytes)?);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.driver.take().map_or(Ok(()), |mut driver| driver.stop())
+    }
+
+    fn load(&mut self, file: &Path, format: Format) -> Result<Option<Loaded>> {
+        let is_sorted = self.is_sorted;
+        let path = file.canonicalize()?.display().to_string().replace('\'', "''");
+        let (copied, rows) = match format {
+            Format::Csv => ("csv, HEADER", format!("read_csv('{path}')")),
+            Format::Parquet => ("parquet", format!("read_parquet('{path}')")),
+        };
+        let driver = self.driver()?;
+        let load = if is_sorted {
+            driver.ask(&format!("CREATE TABLE metrics ({METRICS_COLUMNS})"))?;
+            driver.ask(&format!("INSERT INTO metrics SELECT * FROM {rows} ORDER BY run_id, step"))?
+        } else {
+            driver.ask(&create_metrics())?;
+            driver.ask(&format!("COPY metrics FROM '{path}' (FORMAT {copied})"))?
+        };
+        let tidy = driver.ask("CHECKPOINT")?;
+        Ok(Some(Loaded { load: load.took, tidy: tidy.took }))
+    }
+
+    fn ask(&mut self, sql: &str) -> Result<Answer> {
+        self.driver()?.ask(sql)
+    }
+
+    fn table_bytes(&mut self) -> Result<u64> {
+        Ok(std::fs::metadata(self.file())?.len())
+    }
+
+    fn note(&mut self) -> Result<String> {
+        let version = self.driver()?.version.clone();
+        Ok(format!(
+            "{version} from Python, rows fetched as Python's; statements as text, timed around execute and fetchall"
+        ))
     }
 }

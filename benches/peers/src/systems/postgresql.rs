@@ -7,13 +7,16 @@ The server is Debian's. It refuses to run as root, so that root starts it as the
 that is started, not `pg_ctl`: when the process here ends, however it does, the kernel has the server shut down.
 
 Settings are PostgreSQL's own (`fsync`, `full_page_writes` and `synchronous_commit` on; commits that wait share a sync) but for the memory
-that is matched. A commit is a prepared INSERT on a connection of the writer's own.
+and the threads that are matched. A commit is a prepared INSERT on a connection of the writer's own. A process is a thread here: of two
+threads one is the session's and one helps it.
 */
 
-use super::{Reader, Result, Setup, Store, Tools};
+use super::{Reader, Result, Setup, Store, Tools, bytes_of};
 use crate::process::children_of;
 use crate::rows::{KEY_BYTES, Row};
-use postgres::{Client, NoTls, Statement};
+use crate::sql::{Answer, Format, Loaded, Sql, SqlSetup, create_metrics};
+use postgres::{Client, NoTls, SimpleQueryMessage, Statement};
+use std::fmt::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -292,7 +295,7 @@ impl Store for Postgres {
     }
 
     fn read(&self, _: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
-        Err("only its commits are measured".into())
+        Err("only its commits and its SQL are measured".into())
     }
 
     fn count(&self) -> Result<u64> {
@@ -316,5 +319,97 @@ impl Store for Postgres {
             "{}; a server that is asked over a unix socket, by prepared statements; commits that wait share a sync",
             self.version
         ))
+    }
+}
+
+/// Tables.
+pub(super) struct PostgresSql {
+    /// Goes before the server does.
+    client: Option<Client>,
+    server: Option<Server>,
+    programs: PathBuf,
+    setup: SqlSetup,
+}
+
+impl PostgresSql {
+    pub(super) fn open(setup: &SqlSetup) -> Result<Self> {
+        let mut sql =
+            PostgresSql { client: None, server: None, programs: programs(&setup.tools)?, setup: setup.clone() };
+        sql.start()?;
+        Ok(sql)
+    }
+
+    fn client(&mut self) -> Result<&mut Client> {
+        Ok(self.client.as_mut().ok_or("the server is stopped")?)
+    }
+}
+
+impl Sql for PostgresSql {
+    fn start(&mut self) -> Result<()> {
+        let setup = &self.setup;
+        let mut settings = settings(setup.cache_bytes);
+        let workers = setup.threads.saturating_sub(1).to_string();
+        settings.push(("max_parallel_workers_per_gather", workers.clone()));
+        settings.push(("max_parallel_maintenance_workers", workers));
+        settings.push(("effective_cache_size", format!("{}MB", setup.memory_bytes >> 20)));
+        // What is not its cache is a sort's or a hash table's.
+        let rest = setup.memory_bytes.saturating_sub(setup.cache_bytes) >> 20;
+        settings.push(("work_mem", format!("{}MB", (rest / setup.threads.max(1) / 2).max(4))));
+        let server = Server::start(&self.programs, &setup.dir, &settings)?;
+        self.client = Some(server.connect()?);
+        self.server = Some(server);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.client = None;
+        match self.server.take() {
+            Some(mut server) => server.stop(),
+            None => Ok(()),
+        }
+    }
+
+    fn load(&mut self, file: &Path, format: Format) -> Result<Option<Loaded>> {
+        if format == Format::Parquet {
+            return Ok(None);
+        }
+        let client = self.client()?;
+        client.batch_execute(&create_metrics())?;
+        let path = file.canonicalize()?.display().to_string().replace('\'', "''");
+        let begun = Instant::now();
+        client.batch_execute(&format!("COPY metrics FROM '{path}' (FORMAT csv, HEADER)"))?;
+        let load = begun.elapsed();
+        let begun = Instant::now();
+        client.batch_execute("VACUUM (ANALYZE) metrics")?;
+        client.batch_execute("CHECKPOINT")?;
+        Ok(Some(Loaded { load, tidy: begun.elapsed() }))
+    }
+
+    fn ask(&mut self, sql: &str) -> Result<Answer> {
+        let client = self.client()?;
+        let begun = Instant::now();
+        let messages = client.simple_query(sql)?;
+        let took = begun.elapsed();
+        let mut rows = Vec::new();
+        for message in messages {
+            if let SimpleQueryMessage::Row(row) = message {
+                rows.push((0..row.len()).map(|column| row.get(column).unwrap_or("NULL").to_owned()).collect());
+            }
+        }
+        Ok(Answer { took, rows })
+    }
+
+    fn table_bytes(&mut self) -> Result<u64> {
+        let answer = self.ask("SELECT pg_total_relation_size('metrics')")?;
+        let cell = answer.rows.first().and_then(|row| row.first());
+        Ok(cell.ok_or("no answer")?.parse()?)
+    }
+
+    fn note(&mut self) -> Result<String> {
+        let version = version(self.client()?)?;
+        let wal = bytes_of(&self.setup.dir.join("data").join("pg_wal"), "")?;
+        let mut note = format!("{version}; statements as text over a unix socket, timed by their client");
+        let _ = write!(note, "; of what is on disk {} MiB are its log's", wal >> 20);
+        Ok(note)
     }
 }

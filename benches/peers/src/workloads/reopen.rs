@@ -39,7 +39,7 @@ pub(super) fn fill(store: &dyn Store, log_bytes: u64, batch: u64) -> Result<()> 
     let mut report = Report::default();
     report.set("rows", rows as f64);
     report.set("log_mib", store.log_bytes()? as f64 / f64::from(1 << 20));
-    println!("{}", serde_json::to_string(&report)?);
+    super::send(&report)?;
     std::io::stdout().flush()?;
     loop {
         std::thread::sleep(Duration::from_secs(60));
