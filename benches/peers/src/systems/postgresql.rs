@@ -19,7 +19,7 @@ use postgres::{Client, NoTls, SimpleQueryMessage, Statement};
 use std::fmt::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -104,9 +104,15 @@ impl Server {
         if !data.exists() {
             let mut initdb = as_user(programs.join("initdb"), user, &dir);
             initdb.arg("-D").arg(&data).args(["-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C"]);
-            let done = initdb.output()?;
+            let advice = format!(
+                "root's server runs as the user postgres, who has to reach {}: --dir chooses another directory",
+                dir.display()
+            );
+            let done = initdb.output().map_err(|error| format!("initdb does not run: {error} ({advice})"))?;
             if !done.status.success() {
-                return Err(unreachable_dir(&dir, &done).into());
+                let said = String::from_utf8_lossy(&done.stderr);
+                let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+                return Err(format!("initdb: {said} ({advice})").into());
             }
         }
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log"))?;
@@ -198,15 +204,6 @@ fn as_user(program: PathBuf, user: Option<User>, dir: &Path) -> Command {
         command.uid(user.uid).gid(user.gid);
     }
     command
-}
-
-fn unreachable_dir(dir: &Path, done: &Output) -> String {
-    let said = String::from_utf8_lossy(&done.stderr);
-    format!(
-        "initdb: {} (of root's, it runs as the user postgres, who must reach {}: another directory is chosen with --dir)",
-        said.trim(),
-        dir.display()
-    )
 }
 
 /// What a server is started with for commits.
