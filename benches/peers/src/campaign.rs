@@ -66,7 +66,8 @@ const COMMITS: &[Figure] = &[
     figure("p999_ms", "p99.9, ms"),
     figure("max_ms", "longest, ms"),
     figure("cpu_us_per_commit", "processor, µs a commit"),
-    figure("bytes_per_commit", "bytes written a commit"),
+    figure("bytes_per_commit", "bytes written a commit, as the kernel counts them by process"),
+    figure("device_bytes_per_commit", "bytes that the device got a commit"),
 ];
 
 const INGEST: &[Figure] = &[

@@ -57,6 +57,18 @@ fn written_bytes_of(proc: &str) -> Result<u64> {
     Ok(field(&io, "write_bytes")?.saturating_sub(field(&io, "cancelled_write_bytes")?))
 }
 
+/// Bytes that the device of a directory has been given so far, by whomever; None where the directory is on none that the kernel counts.
+///
+/// What the kernel says of a process is more than that where a file is overwritten in place: a page cache of large folios counts a whole one,
+/// up to a MiB, for each small write to it, though it writes only the blocks that were changed.
+pub(crate) fn device_written_bytes(dir: &Path) -> Result<Option<u64>> {
+    let device = std::fs::metadata(dir)?.dev();
+    let path = format!("/sys/dev/block/{}:{}/stat", libc::major(device), libc::minor(device));
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(None) };
+    // Sectors written, of 512 bytes whatever the device's are, are the seventh.
+    text.split_whitespace().nth(6).map(|sectors| Ok(sectors.parse::<u64>()? * STAT_BLOCK)).transpose()
+}
+
 /// The most memory that this process had.
 pub(crate) fn peak_memory_bytes() -> Result<u64> {
     Ok(field("/proc/self/status", "VmHWM")? << 10)

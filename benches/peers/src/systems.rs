@@ -116,6 +116,8 @@ impl System {
                 programs::program(tools, "omendb")?;
                 programs::program(tools, "omendb-load").map(|_| ())
             }
+            #[cfg(not(feature = "rocksdb"))]
+            System::Rocksdb => Err("this was built without it (--no-default-features)".into()),
             System::Postgresql => postgresql::programs(tools).map(|_| ()),
             System::Duckdb | System::DuckdbSorted => duckdb::look(tools),
             _ => Ok(()),

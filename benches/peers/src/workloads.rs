@@ -151,7 +151,7 @@ pub(crate) fn run(task: &Task) -> Result<()> {
         Work::Commits { writers, seconds, warmup_seconds } => {
             let (warmup, length) =
                 (Duration::try_from_secs_f64(warmup_seconds)?, Duration::try_from_secs_f64(seconds)?);
-            commits::commits(store, writers, warmup, length)?
+            commits::commits(store, &task.setup, writers, warmup, length)?
         }
         Work::Ingest { rows, batch, seconds_max } => {
             ingest::ingest(store, &task.setup, rows, batch, Duration::try_from_secs_f64(seconds_max)?)?
