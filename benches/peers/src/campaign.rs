@@ -113,7 +113,11 @@ pub(crate) fn commits(common: &Common, args: &CommitsArgs) -> Vec<Job> {
     let job = |writers: &u64| Job {
         title: format!("durable commits of one row, {writers} writer{}", if *writers == 1 { "" } else { "s" }),
         figures: COMMITS,
-        terms: format!("on the device before they are acknowledged; {}", stores(common, common.cache_mib)),
+        terms: format!(
+            "on the device before they are acknowledged; {}; of PostgreSQL the cache is `shared_buffers`, besides the kernel's memory, of \
+             DuckDB `memory_limit`",
+            stores(common, common.cache_mib)
+        ),
         part: Part::Commits,
         repeats: None,
         kind: Kind::Work(

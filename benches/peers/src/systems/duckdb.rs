@@ -3,7 +3,7 @@ DuckDB: its Python wheel, in a process that a small script (`duckdb.py`) makes o
 minutes, and the wheel is what most of its users have.
 
 Its settings are its own but for threads and memory: a commit syncs its log, and no two share a sync; beyond 16 MiB of log it checkpoints.
-A writer is a thread of the script's with a connection of its own. Python itself takes some microseconds a call.
+A writer is a thread of the script's with a connection and a prepared INSERT of its own. Python itself takes some microseconds a call.
 
 The metrics table comes in two layouts: with the primary key that all other systems have, and, since DuckDB's manual advises against a
 key where there is no need for one, without a key, its rows sorted while they are loaded, so that the statistics of its row groups tell
