@@ -11,12 +11,11 @@ and the threads that are matched. A commit is a prepared INSERT on a connection 
 threads one is the session's and one helps it.
 */
 
-use super::{Reader, Result, Setup, Store, Tools, bytes_of};
+use super::{Reader, Result, Setup, Store, Tools};
 use crate::process::children_of;
 use crate::rows::{KEY_BYTES, Row};
 use crate::sql::{Answer, Format, Loaded, Sql, SqlSetup, create_metrics};
 use postgres::{Client, NoTls, SimpleQueryMessage, Statement};
-use std::fmt::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -404,9 +403,6 @@ impl Sql for PostgresSql {
 
     fn note(&mut self) -> Result<String> {
         let version = version(self.client()?)?;
-        let wal = bytes_of(&self.setup.dir.join("data").join("pg_wal"), "")?;
-        let mut note = format!("{version}; statements as text over a unix socket, timed by their client");
-        let _ = write!(note, "; of what is on disk {} MiB are its log's", wal >> 20);
-        Ok(note)
+        Ok(format!("{version}; statements as text over a unix socket, timed by their client"))
     }
 }
