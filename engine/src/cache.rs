@@ -1,8 +1,8 @@
 /*!
 The cache: one byte budget for encoded bytes of all runs.
 
-A run numbers the units it caches (chunks or tiles, statistics, and blocks of its filter) and holds a [`Slots`] with a place for each, so a lookup is an array
-index, without hashing; and under a [`Pin`] a hit takes no lock and counts no reference ([`slot`]). A place points to a [`Frame`]: bytes whose
+A run numbers the units it caches (chunks or tiles, statistics, and blocks of its filter) and holds a [`Slots`] with a place for
+each, so a lookup is an array index, without hashing; and under a [`Pin`] a hit takes no lock and counts no reference ([`slot`]). A place points to a [`Frame`]: bytes whose
 checksums were verified when they were read. Runs never change, so a frame is never stale. It has its unit whole, or parts of it, each as
 it was read; with another part a new frame takes its place.
 

@@ -16,6 +16,7 @@ use super::filter::Block;
 use super::format::open_frame;
 use super::locators::{Extent, Spot};
 use super::reader::Loaded;
+use crate::cache::Pin;
 use crate::error::{ErrorKind, Result};
 use crate::io::{Buffer, File, Op};
 use std::sync::Arc;
@@ -52,9 +53,9 @@ pub(crate) struct Misses<'r>(Vec<Miss<'r>>);
 
 impl<'r> Misses<'r> {
     /// Adds what is missing of a slice, of these columns of the file.
-    pub(super) fn add(&mut self, loaded: &'r Loaded, spot: &Spot, columns: impl Iterator<Item = usize>) {
+    pub(super) fn add(&mut self, loaded: &'r Loaded, spot: &Spot, columns: impl Iterator<Item = usize>, pin: &Pin<'_>) {
         for column in columns {
-            let Some(missing) = loaded.missing(spot, column) else { continue };
+            let Some(missing) = loaded.missing(spot, column, pin) else { continue };
             let (slot, unit) = loaded.unit_of(spot.tile, column);
             let of_unit = |miss: &&Miss<'_>| miss.slot == slot && std::ptr::eq(miss.loaded, loaded);
             // Keys come in order, and a slice's columns together: what is the same is near.

@@ -7,8 +7,9 @@ keeps what it needs in memory: the index, the locators, and a place in the cache
 A *unit* is what scans read, verify and cache as a whole: in column shape one column's chunk of a tile, in row shape a
 whole tile. Point reads go through the cache; a value is found in a unit by its locator and read from its vector
 by position. Of a chunk of more than two pages a point read takes its slice's frame alone, until a quarter of the chunk has been
-read in that way; a unit of few pages it takes whole. Where the run has a [`filter`](super::filter) and the cache has its block, that is asked first. What the cache lacks is read
-together ([`bring`](super::bring)); then the lookup pins the cache, asks the processor for all that it will look at, and searches.
+read in that way; a unit of few pages it takes whole. Where the run has a [`filter`](super::filter) and the cache has its block,
+that is asked first. What the cache lacks is read together ([`bring`](super::bring)); then the lookup pins the cache, asks the
+processor for all that it will look at, and searches.
 
 Every slice stores its neighbours' keys, so a lookup knows whether the index sent it to the right slice. If not, that is
 counted and a binary search over the slices answers.
@@ -262,7 +263,8 @@ impl Run {
             return Ok(None);
         }
         let unread = Cells::of(loaded, wanted.columns)?;
-        let is_here = loaded.needs(unread.places(), wanted.seq).all(|column| loaded.has(&spot, column, &pin));
+        let is_here =
+            loaded.needs(unread.places(), wanted.seq).all(|column| loaded.missing(&spot, column, &pin).is_none());
         if !is_here {
             // Nobody waits for a device under a pin.
             drop(pin);
@@ -317,7 +319,8 @@ impl Run {
             if loaded.filter_refuses(&spot, key) {
                 return Ok(());
             }
-            misses.add(loaded, &spot, loaded.needs(Cells::of(loaded, wanted.columns)?.places(), wanted.seq));
+            let cells = Cells::of(loaded, wanted.columns)?;
+            misses.add(loaded, &spot, loaded.needs(cells.places(), wanted.seq), &self.cache.pin());
             if !misses.is_empty() {
                 misses.add_filter(loaded, &spot);
             }
@@ -356,8 +359,11 @@ impl Run {
                 }
             }
             let mut misses = Misses::default();
-            for Sought { spot, .. } in &open {
-                misses.add(loaded, spot, loaded.needs(cells.places(), wanted.seq));
+            {
+                let pin = self.cache.pin();
+                for Sought { spot, .. } in &open {
+                    misses.add(loaded, spot, loaded.needs(cells.places(), wanted.seq), &pin);
+                }
             }
             let is_here = misses.is_empty();
             if !is_here {
@@ -720,27 +726,18 @@ impl Loaded {
         self.key.iter().map(|column| column.place).chain(seq).chain(kind).chain(places)
     }
 
-    /// Whether the cache has what a lookup reads of a column in a slice, or there is nothing to read.
+    /// What a lookup of a column in a slice reads and the cache does not have; `None` for nothing.
     #[inline]
-    pub(super) fn has(&self, spot: &Spot, column: usize, pin: &Pin<'_>) -> bool {
-        match self.slots.look(self.slot_of(spot.tile, column), pin) {
-            Some(frame) if frame.whole().is_some() => true,
-            frame => {
-                let (_, unit) = self.unit_of(spot.tile, column);
-                let extent = self.locators.frame_at(spot, column);
-                extent.bytes == 0 || frame.is_some_and(|frame| frame.part(place_in(unit, extent)).is_some())
-            }
+    pub(super) fn missing(&self, spot: &Spot, column: usize, pin: &Pin<'_>) -> Option<Missing> {
+        let frame = self.slots.look(self.slot_of(spot.tile, column), pin);
+        if frame.is_some_and(|frame| frame.whole().is_some()) {
+            return None;
         }
-    }
-
-    /// What a lookup has to read of a column in a slice; `None` for nothing.
-    pub(super) fn missing(&self, spot: &Spot, column: usize) -> Option<Missing> {
-        let (slot, unit) = self.unit_of(spot.tile, column);
+        let (_, unit) = self.unit_of(spot.tile, column);
         let extent = self.locators.frame_at(spot, column);
-        let (at, frame) = (place_in(unit, extent), self.slots.peek(slot));
-        let is_here = frame.as_ref().is_some_and(|frame| frame.whole().is_some() || frame.part(at).is_some());
-        let held = frame.map_or(0, |frame| frame.len());
-        (extent.bytes > 0 && !is_here).then_some(Missing { extent, at, held })
+        let at = place_in(unit, extent);
+        let is_here = extent.bytes == 0 || frame.is_some_and(|frame| frame.part(at).is_some());
+        (!is_here).then(|| Missing { extent, at, held: frame.map_or(0, Frame::len) })
     }
 
     /// Whether a lookup should read a unit whole where it wants a frame of `bytes` of it and the cache has `held` bytes: the unit is of few

@@ -3,7 +3,6 @@
 use super::support::*;
 use crate::error::{Error, ErrorKind};
 use crate::io::{Buffer, IoRef, OpenMode};
-use crate::key::KeyRange;
 use crate::run::*;
 
 fn bytes_of(io: &IoRef, id: u64) -> Vec<u8> {
@@ -20,17 +19,7 @@ fn put(io: &IoRef, id: u64, bytes: &[u8]) {
 /// Reads everything in every way; the rows must be the table's, or there is an error.
 fn answers(io: &IoRef, meta: &RunMeta, table: &Table) -> Result<()> {
     let run = open(io, meta);
-    let options = RunScanOptions {
-        range: KeyRange::all(),
-        projection: table.schema.columns.clone(),
-        with_keys: true,
-        predicates: vec![],
-        prune: false,
-        filter: Vec::new(),
-        reverse: false,
-        first_rows: SCAN_ROWS_MAX,
-    };
-    let mut scan = run.scan(options);
+    let mut scan = run.scan(everything(&table.schema.columns));
     let mut rows = 0;
     while let Some(batch) = scan.next()? {
         for row in 0..batch.len() {

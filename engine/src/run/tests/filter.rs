@@ -137,17 +137,7 @@ fn a_cold_lookup_waits_once_and_brings_the_filter_along() {
 fn where_the_rows_are_cached_a_vain_lookup_brings_the_filter_in() {
     let io = files();
     let (run, _, schema) = evens(&io, 1000, filtered(Layout::Column, None, 0));
-    let everything = RunScanOptions {
-        range: crate::key::KeyRange::all(),
-        projection: schema.columns.clone(),
-        with_keys: true,
-        predicates: vec![],
-        prune: false,
-        filter: Vec::new(),
-        reverse: false,
-        first_rows: SCAN_ROWS_MAX,
-    };
-    assert_eq!(collect(&mut run.scan(everything), &schema.columns).len(), 1000);
+    assert_eq!(collect(&mut run.scan(everything(&schema.columns)), &schema.columns).len(), 1000);
     assert!(run.find(&key(&schema, 100)).unwrap().is_some());
     assert_eq!(run.filter_stats().unwrap().cached_bytes, 0, "nothing was wanted of it");
     assert_eq!(run.find(&key(&schema, 101)).unwrap(), None);

@@ -63,14 +63,10 @@ fn no_row_that_passes_is_pruned_whatever_the_type() {
                 };
                 let reverse = random.chance(50);
                 let mut scan = run.scan(RunScanOptions {
-                    range: KeyRange::all(),
-                    projection: vec![],
-                    with_keys: true,
                     predicates: predicates.clone(),
                     prune: true,
-                    filter: Vec::new(),
                     reverse,
-                    first_rows: SCAN_ROWS_MAX,
+                    ..everything(&[])
                 });
                 let keys: BTreeSet<Vec<u8>> = collect(&mut scan, &[]).into_iter().map(|row| row.key).collect();
                 for row in table.rows.iter().filter(passing) {

@@ -140,16 +140,7 @@ fn large_values_end_tiles_early() {
     }
     for layout in [Layout::Row, Layout::Column] {
         let run = check(&table, options(layout, None, 0), random);
-        let mut scan = run.scan(RunScanOptions {
-            range: crate::key::KeyRange::all(),
-            projection: vec![table.schema.columns[2]],
-            with_keys: true,
-            predicates: vec![],
-            prune: false,
-            filter: Vec::new(),
-            reverse: true,
-            first_rows: SCAN_ROWS_MAX,
-        });
+        let mut scan = run.scan(RunScanOptions { reverse: true, ..everything(&[table.schema.columns[2]]) });
         let rows = collect(&mut scan, &[table.schema.columns[2]]);
         assert!(rows.iter().rev().zip(&table.rows).all(|(a, b)| a.key == b.key && a.values[0] == b.values[2]));
         assert_eq!(rows.len(), table.rows.len());

@@ -118,16 +118,8 @@ fn who_wants_few_rows_reads_few_slices() {
     let meta = write(&io, 1, &table, options(Layout::Column, Some(16), 0), random);
     let run = open(&io, &meta);
     for reverse in [false, true] {
-        let mut scan = run.scan(RunScanOptions {
-            range: KeyRange::all(),
-            projection: table.schema.columns.clone(),
-            with_keys: false,
-            predicates: vec![],
-            prune: false,
-            filter: Vec::new(),
-            reverse,
-            first_rows: 20,
-        });
+        let mut scan =
+            run.scan(RunScanOptions { with_keys: false, reverse, first_rows: 20, ..everything(&table.schema.columns) });
         assert!((20..=32).contains(&scan.next().unwrap().unwrap().len()));
         assert_eq!(scan.metrics().slices_read, 2);
         // Who asks on is given more at a time.
@@ -170,16 +162,7 @@ fn a_long_scan_leaves_a_small_cache_alone() {
     let meta = write(&io, 1, &table, options(Layout::Column, Some(128), 0), random);
     let cache = Cache::new(64 << 10);
     let run = Run::open(&io, dir(), meta, &cache).unwrap();
-    let options = RunScanOptions {
-        range: KeyRange::all(),
-        projection: table.schema.columns.clone(),
-        with_keys: false,
-        predicates: vec![],
-        prune: false,
-        filter: Vec::new(),
-        reverse: false,
-        first_rows: SCAN_ROWS_MAX,
-    };
+    let options = RunScanOptions { with_keys: false, ..everything(&table.schema.columns) };
     run.find(&table.rows[0].key).unwrap();
     let evictions = cache.stats().evictions;
     assert_eq!(collect(&mut run.scan(options), &table.schema.columns).len(), table.rows.len());

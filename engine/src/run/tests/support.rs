@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::column::{ColumnSink, value_at};
 use crate::io::{self, IoRef};
-use crate::key::{EncodedKeys, KeySchema};
+use crate::key::{EncodedKeys, KeyRange, KeySchema};
 use crate::run::*;
 use crate::types::*;
 use arrow::array::Array;
@@ -214,6 +214,20 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
         (Value::Float64(a), Value::Float64(b)) => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
         (Value::Float32(a), Value::Float32(b)) => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
         (a, b) => a == b,
+    }
+}
+
+/// A scan of all rows, in their order, of these columns and with keys.
+pub(super) fn everything(projection: &[(ColumnId, ColumnType)]) -> RunScanOptions {
+    RunScanOptions {
+        range: KeyRange::all(),
+        projection: projection.to_vec(),
+        with_keys: true,
+        predicates: Vec::new(),
+        prune: false,
+        filter: Vec::new(),
+        reverse: false,
+        first_rows: SCAN_ROWS_MAX,
     }
 }
 
