@@ -381,6 +381,11 @@ impl ColumnSink {
                     Ok(())
                 })
             }),
+            Values::Bytes { ends, data } if nulls.is_none() => push_all_bytes(ends, data, spans),
+            Values::Uuid(v) if nulls.is_none() && spans.are_sixteen_bytes() => {
+                v.extend_from_slice(spans.data.as_chunks().0);
+                Ok(())
+            }
             values => {
                 (0..rows).try_for_each(|row| push_binary(values, of_row(row).map(|index| spans.get(index)), self.ty))
             }
@@ -463,6 +468,12 @@ impl<'a> Spans<'a> {
         (start <= end && end <= self.data.len()).then_some(start..end)
     }
 
+    /// Whether all have sixteen bytes, and nothing comes after them.
+    fn are_sixteen_bytes(&self) -> bool {
+        self.ends.iter().copied().eq((1..=self.ends.len()).map(|row| 16 * row))
+            && self.data.len() == 16 * self.ends.len()
+    }
+
     /// The string at `index`.
     #[inline]
     fn get(&self, index: usize) -> Option<&'a [u8]> {
@@ -491,7 +502,7 @@ pub(crate) fn interval_of(bytes: [u8; 16]) -> IntervalMonthDayNano {
 #[inline]
 fn push_binary(values: &mut Values, value: Option<Option<&[u8]>>, ty: ColumnType) -> Result<()> {
     let value = match value {
-        Some(None) => return Err(Error::corruption("byte strings of a vector are out of order")),
+        Some(None) => return Err(bytes_out_of_order()),
         Some(Some(value)) => Some(value),
         None => None,
     };
@@ -515,6 +526,22 @@ fn push_bytes(ends: &mut Vec<i32>, data: &mut Vec<u8>, value: &[u8]) -> Result<(
     data.extend_from_slice(value);
     ends.push(end);
     Ok(())
+}
+
+/// Appends all strings at once, which lie one after the other.
+fn push_all_bytes(ends: &mut Vec<i32>, data: &mut Vec<u8>, spans: Spans<'_>) -> Result<()> {
+    let (rising, last) = spans.ends.iter().fold((true, 0), |(rising, last), end| (rising & (last <= *end), *end));
+    let bytes = spans.data.get(..last).filter(|_| rising).ok_or_else(bytes_out_of_order)?;
+    // Those that rise to one that fits do, too.
+    i32::try_from(data.len().saturating_add(last)).map_err(|_| too_many_bytes())?;
+    let before = data.len();
+    data.extend_from_slice(bytes);
+    ends.extend(spans.ends.iter().map(|end| i32::try_from(before + end).unwrap_or(i32::MAX)));
+    Ok(())
+}
+
+fn bytes_out_of_order() -> Error {
+    Error::corruption("byte strings of a vector are out of order")
 }
 
 fn extend_bytes(ends: &mut Vec<i32>, data: &mut Vec<u8>, array: &BinaryArray) -> Result<()> {
@@ -566,4 +593,46 @@ fn truncate_to_i32(value: i64) -> i32 {
 #[expect(clippy::cast_possible_truncation, reason = "the caller compares the result with the original")]
 fn truncate_to_i16(value: i64) -> i16 {
     value as i16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a column of type `ty` that holds `before` makes of spans: how many rows it has then, and its array, or the error.
+    fn extended(ty: ColumnType, before: &[u8], data: &[u8], ends: &[usize]) -> (usize, Result<ArrayRef>) {
+        let mut sink = ColumnSink::new(ty, 0);
+        sink.extend_spans(Spans { data: before, ends: &[before.len()] }, None).unwrap();
+        let done = sink.extend_spans(Spans { data, ends }, None);
+        (sink.len(), done.map(|()| sink.finish()))
+    }
+
+    #[test]
+    fn byte_strings_come_all_at_once_or_not_at_all() {
+        let (rows, array) = extended(ColumnType::Bytes, b"xy", b"abcdef?", &[0, 3, 3, 6]);
+        let array = array.unwrap();
+        let strings: Vec<_> = array.as_binary::<i32>().iter().flatten().collect();
+        assert_eq!((rows, strings), (5, vec![&b"xy"[..], b"", b"abc", b"", b"def"]));
+        let (rows, array) = extended(ColumnType::Bytes, b"xy", b"", &[]);
+        assert_eq!((rows, array.unwrap().len()), (1, 1));
+        for ends in [&[3, 2][..], &[0, 7], &[usize::MAX, 1], &[2, usize::MAX]] {
+            let (rows, array) = extended(ColumnType::Bytes, b"xy", b"abcdef", ends);
+            assert_eq!((rows, array.unwrap_err().kind()), (1, ErrorKind::Corruption), "{ends:?}");
+        }
+    }
+
+    #[test]
+    fn ids_have_sixteen_bytes_each() {
+        let ids: Vec<u8> = (0..48).collect();
+        let (rows, array) = extended(ColumnType::Uuid, &[7; 16], &ids, &[16, 32, 48]);
+        let array = array.unwrap();
+        let bytes: Vec<u8> = array.as_fixed_size_binary().iter().flatten().flatten().copied().collect();
+        assert_eq!((rows, bytes), (4, [&[7; 16], ids.as_slice()].concat()));
+        for ends in [&[15, 32, 48][..], &[16, 48], &[16, 32, 64], &[48, 32, 16]] {
+            let (rows, array) = extended(ColumnType::Uuid, &[7; 16], &ids, ends);
+            assert_eq!((rows, array.unwrap_err().kind()), (1, ErrorKind::Corruption), "{ends:?}");
+        }
+        // What comes after the last one is nobody's.
+        assert_eq!(extended(ColumnType::Uuid, &[7; 16], &ids, &[16, 32]).1.unwrap().len(), 3);
+    }
 }

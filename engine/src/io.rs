@@ -351,6 +351,13 @@ pub trait File: Send + Sync + Debug {
         Ok(buffer)
     }
 
+    /// Writes all of `buffer` at `offset`, makes these bytes durable, and gives the buffer back: [`File::write_all_at`] and
+    /// [`File::sync_data`] one after the other, which a back end may do in one step. Of bytes that were written before nothing is
+    /// promised.
+    fn write_durably_at(&self, offset: u64, buffer: Buffer) -> Result<Buffer> {
+        write_then_sync(self, offset, buffer)
+    }
+
     /// Makes bytes and length durable.
     fn sync_data(&self) -> Result<()> {
         self.run(Op::SyncData).map(|_| ())
@@ -408,6 +415,12 @@ fn write_once(file: &(impl File + ?Sized), offset: u64, buffer: Buffer) -> Resul
     }
     let buffer = done.buffer.ok_or_else(|| Error::internal("a write lost its buffer").at(file.path(), offset))?;
     Ok((buffer, done.bytes))
+}
+
+fn write_then_sync(file: &(impl File + ?Sized), offset: u64, buffer: Buffer) -> Result<Buffer> {
+    let buffer = file.write_all_at(offset, buffer)?;
+    file.sync_data()?;
+    Ok(buffer)
 }
 
 /// The error of a lock that another holds; `holder` is its process id, where that could be read.

@@ -158,6 +158,7 @@ fn tick(store: &Store) {
 }
 
 fn flush_when_called(store: &Store) {
+    thread::step_back();
     let mut heard = 0;
     while wait(store, &mut heard, |calls| calls.flush) {
         if !store.is_poisoned() {
@@ -167,6 +168,7 @@ fn flush_when_called(store: &Store) {
 }
 
 fn merge_when_called(store: &Store) {
+    thread::step_back();
     let mut heard = 0;
     let mut ages = Ages::default();
     ages.look(store, FOUND_RUN_AGE_MAX);

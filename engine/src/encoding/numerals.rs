@@ -32,7 +32,6 @@ use super::heads::{Heads, Source};
 use super::integers::{Integers, Plan};
 use crate::bytes::{Input, put_varint, varint_len};
 use crate::error::{Error, Result};
-use crate::limits::SLICE_ROWS_MAX;
 use std::ops::Range;
 
 /// The most positions; longer strings are rarely of one length.
@@ -271,39 +270,35 @@ impl<'a> Numerals<'a> {
         Ok(())
     }
 
-    /// Writes the strings from `start` on into the last bytes of each `stride` bytes of `out`.
-    /// Position by position, because all strings share a position's radix.
-    pub(super) fn decode(&self, start: usize, out: &mut [u8], stride: usize) -> Result<()> {
-        let stride = stride.max(1);
-        let mut raw = [0i64; SLICE_ROWS_MAX];
-        let raw = raw.get_mut(..(out.len() / stride).min(SLICE_ROWS_MAX)).unwrap_or_default();
-        let mut first = stride.saturating_sub(self.length());
+    /// The strings of `rows`, `prefix` before each. Position by position, because all strings share a position's radix.
+    pub(super) fn decode(&self, prefix: &[u8], rows: &Range<usize>) -> Result<Vec<u8>> {
+        // What varies is written over this.
+        let constant: Vec<u8> = prefix.iter().chain(self.positions.iter().map(|[least, _]| least)).copied().collect();
+        let mut out = constant.repeat(rows.len());
+        let mut raw = Vec::new();
+        let mut first = prefix.len();
         let mut groups = self.groups();
         while let Some((positions, body)) = groups.next()? {
             match body {
                 Body::Number(mut body) => {
-                    Integers::open(&mut body, self.count)?.decode(start, raw);
-                    write_numbers(raw, positions, first, stride, out);
+                    raw.resize(rows.len(), 0);
+                    Integers::open(&mut body, self.count)?.decode(rows.start, &mut raw);
+                    write_numbers(&mut raw, positions, first, constant.len(), &mut out);
                 }
                 Body::Raw(data) => {
-                    let data = data.get(start * positions.len()..).ok_or_else(no_string)?;
-                    let strings = out.chunks_exact_mut(stride).zip(data.chunks_exact(positions.len()));
+                    let data = data.get(rows.start * positions.len()..).ok_or_else(no_string)?;
+                    let strings = out.chunks_exact_mut(constant.len()).zip(data.chunks_exact(positions.len()));
                     for (to, from) in
                         strings.filter_map(|(to, from)| Some((to.get_mut(first..first + from.len())?, from)))
                     {
                         to.copy_from_slice(from);
                     }
                 }
-                Body::Constant => {
-                    for to in out.chunks_exact_mut(stride) {
-                        let to = to.get_mut(first..).unwrap_or_default();
-                        to.iter_mut().zip(positions).for_each(|(to, [least, _])| *to = *least);
-                    }
-                }
+                Body::Constant => {}
             }
             first += positions.len();
         }
-        Ok(())
+        Ok(out)
     }
 }
 
@@ -351,13 +346,13 @@ fn write_number(number: i64, positions: &[[u8; 2]], bytes: &mut [u8]) {
     }
 }
 
-/// The bytes that the numbers of a group stand for, from byte `first` of each `stride` bytes on.
+/// The bytes that the numbers of a group stand for, from byte `first` of each `stride` bytes on, where each position has its least byte.
 fn write_numbers(numbers: &mut [i64], positions: &[[u8; 2]], first: usize, stride: usize, out: &mut [u8]) {
     for (at, position) in positions.iter().enumerate().rev() {
         let position = Position::of(*position);
         let bytes = out.iter_mut().skip(first + at).step_by(stride);
         match position.radix() {
-            1 => bytes.for_each(|to| *to = position.least),
+            1 => {}
             10 => digits(bytes, numbers, position, |number| (number / 10, number % 10)),
             16 => digits(bytes, numbers, position, |number| (number / 16, number % 16)),
             26 => digits(bytes, numbers, position, |number| (number / 26, number % 26)),
@@ -576,9 +571,7 @@ mod tests {
         let mut input = Input::new(&bytes, "a test");
         let numerals = Numerals::open(&mut input, 50, false).unwrap();
         input.end().unwrap();
-        let mut all = vec![0; 50 * 18];
-        numerals.decode(0, &mut all, 18).unwrap();
-        assert_eq!(all, strings.concat());
+        assert_eq!(numerals.decode(&[], &(0..50)).unwrap(), strings.concat());
         let mut each = Vec::new();
         (0..50).for_each(|index| numerals.get(index, &mut each).unwrap());
         assert_eq!(each, strings.concat());

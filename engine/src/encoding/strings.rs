@@ -26,7 +26,7 @@ use super::symbols::{Compressed, Symbols, TRAIN_BYTES_MIN, Table, Trainer};
 use crate::bytes::{Input, put_varint, varint_len};
 use crate::column::Spans;
 use crate::error::{Error, Result};
-use crate::limits::{SLICE_ROWS_MAX, VALUE_BYTES_MAX};
+use crate::limits::VALUE_BYTES_MAX;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -186,69 +186,77 @@ impl<'a> Strings<'a> {
     pub(super) fn stretch(&self, rows: Range<usize>) -> Result<Stretch<'a>> {
         match &self.stored {
             Stored::Fixed { length, data } => {
-                let bounds: Vec<usize> = (rows.start..=rows.end).map(|row| row * length).collect();
-                self.copied(data, &bounds)
+                let ends = (rows.start + 1..=rows.end).map(|row| row * length).collect();
+                self.copied(data, Bounds { first: rows.start * length, ends })
             }
-            Stored::Plain { ends, data } => self.copied(data, &bounds_of(ends, &rows)?),
-            Stored::Symbols(of) => self.expanded(&of.table, of.data, &bounds_of(&of.ends, &rows)?),
-            Stored::Numerals(numerals) => self.written(numerals, &rows),
+            Stored::Plain { ends, data } => self.copied(data, Bounds::of(ends, &rows)?),
+            Stored::Symbols(of) => self.expanded(&of.table, of.data, &Bounds::of(&of.ends, &rows)?),
+            Stored::Numerals(numerals) => {
+                let stride = self.prefix.len() + numerals.length();
+                let data = numerals.decode(self.prefix, &rows)?;
+                Ok(Stretch { data: Cow::Owned(data), ends: (1..=rows.len()).map(|row| row * stride).collect() })
+            }
         }
     }
 
     /// Strings stored as they are: borrowed where there is no prefix to be put before each.
-    fn copied(&self, data: &'a [u8], bounds: &[usize]) -> Result<Stretch<'a>> {
-        let first = bounds.first().copied().unwrap_or(0);
+    fn copied(&self, data: &'a [u8], mut bounds: Bounds) -> Result<Stretch<'a>> {
+        let first = bounds.first;
         if self.prefix.is_empty() {
-            let ends = bounds.iter().skip(1).map(|end| end.wrapping_sub(first)).collect();
-            return Ok(Stretch {
-                data: Cow::Borrowed(cut(data, first, bounds.last().copied().unwrap_or(first))?),
-                ends,
-            });
+            let all = cut(data, first, bounds.last())?;
+            bounds.ends.iter_mut().for_each(|end| *end = end.wrapping_sub(first));
+            return Ok(Stretch { data: Cow::Borrowed(all), ends: bounds.ends });
         }
-        self.prefixed(data, bounds)
-    }
-
-    fn prefixed(&self, data: &'a [u8], bounds: &[usize]) -> Result<Stretch<'a>> {
-        let mut out = Vec::with_capacity(bounds.len() * self.prefix.len() + data.len());
-        let mut ends = Vec::with_capacity(bounds.len());
-        for pair in bounds.windows(2) {
-            let &[start, end] = pair else { continue };
+        let mut out =
+            Vec::with_capacity(bounds.ends.len() * self.prefix.len() + cut(data, first, bounds.last())?.len());
+        let mut start = first;
+        for end in &mut bounds.ends {
             out.extend_from_slice(self.prefix);
-            out.extend_from_slice(cut(data, start, end)?);
-            ends.push(out.len());
+            out.extend_from_slice(cut(data, start, *end)?);
+            start = std::mem::replace(end, out.len());
         }
-        Ok(Stretch { data: Cow::Owned(out), ends })
+        Ok(Stretch { data: Cow::Owned(out), ends: bounds.ends })
     }
 
-    fn expanded(&self, symbols: &Symbols<'a>, data: &'a [u8], bounds: &[usize]) -> Result<Stretch<'a>> {
+    fn expanded(&self, symbols: &Symbols<'a>, data: &'a [u8], bounds: &Bounds) -> Result<Stretch<'a>> {
         let table = symbols.spread();
-        let (first, last) = (bounds.first().copied().unwrap_or(0), bounds.last().copied().unwrap_or(0));
-        let room = Table::room(cut(data, first, last)?.len());
-        let mut out = vec![0; bounds.len() * self.prefix.len() + room];
-        let mut ends = Vec::with_capacity(bounds.len());
-        let mut at = 0;
-        for pair in bounds.windows(2) {
-            let &[start, end] = pair else { continue };
+        let room = Table::room(cut(data, bounds.first, bounds.last())?.len());
+        let mut out = vec![0; bounds.ends.len() * self.prefix.len() + room];
+        let mut ends = Vec::with_capacity(bounds.ends.len());
+        let (mut at, mut start) = (0, bounds.first);
+        for end in &bounds.ends {
             if let Some(to) = out.get_mut(at..at + self.prefix.len()) {
                 to.copy_from_slice(self.prefix);
             }
-            at = table.expand(cut(data, start, end)?, &mut out, at + self.prefix.len())?;
+            at = table.expand(cut(data, start, *end)?, &mut out, at + self.prefix.len())?;
             ends.push(at);
+            start = *end;
         }
         out.truncate(at);
         Ok(Stretch { data: Cow::Owned(out), ends })
     }
+}
 
-    fn written(&self, numerals: &Numerals<'a>, rows: &Range<usize>) -> Result<Stretch<'a>> {
-        let stride = self.prefix.len() + numerals.length();
-        let mut out = vec![0; rows.len() * stride];
-        if !self.prefix.is_empty() {
-            for string in out.chunks_exact_mut(stride) {
-                string.iter_mut().zip(self.prefix).for_each(|(to, from)| *to = *from);
-            }
-        }
-        numerals.decode(rows.start, &mut out, stride)?;
-        Ok(Stretch { data: Cow::Owned(out), ends: (1..=rows.len()).map(|row| row * stride).collect() })
+/// Where strings lie in their data, one after the other. What is out of order is found where a string is cut out of the data.
+#[derive(Debug)]
+struct Bounds {
+    /// Where the first one begins.
+    first: usize,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Bounds {
+    /// Those of `rows`.
+    fn of(ends: &Integers<'_>, rows: &Range<usize>) -> Result<Bounds> {
+        let first = if rows.start == 0 { 0 } else { offset(ends.get(rows.start - 1))? };
+        let mut raw = vec![0i64; rows.len()];
+        ends.decode(rows.start, &mut raw);
+        Ok(Bounds { first, ends: raw.into_iter().map(|end| usize::try_from(end).unwrap_or(usize::MAX)).collect() })
+    }
+
+    fn last(&self) -> usize {
+        self.ends.last().copied().unwrap_or(self.first)
     }
 }
 
@@ -256,18 +264,6 @@ fn open_data<'a>(input: &mut Input<'a>, count: usize) -> Result<(Integers<'a>, &
     let ends = Integers::open(input, count)?;
     let bytes = if count == 0 { 0 } else { offset(ends.get(count - 1))? };
     Ok((ends, input.take(bytes)?))
-}
-
-/// Where the strings of `rows` lie in the data: the first one's start, then each one's end.
-fn bounds_of(ends: &Integers<'_>, rows: &Range<usize>) -> Result<Vec<usize>> {
-    let mut raw = [0i64; SLICE_ROWS_MAX];
-    let raw = raw.get_mut(..rows.len()).ok_or_else(out_of_order)?;
-    ends.decode(rows.start, raw);
-    let mut bounds = Vec::with_capacity(rows.len() + 1);
-    bounds.push(if rows.start == 0 { 0 } else { offset(ends.get(rows.start - 1))? });
-    // What is out of order is found where a string is cut out of the data.
-    bounds.extend(raw.iter().map(|end| usize::try_from(*end).unwrap_or(usize::MAX)));
-    Ok(bounds)
 }
 
 #[inline]

@@ -17,7 +17,6 @@ use super::{Class, Encoding, Tag};
 use crate::bytes::Input;
 use crate::column::{ColumnSink, Spans, interval_of};
 use crate::error::{Error, Result};
-use crate::limits::SLICE_ROWS_MAX;
 use crate::types::{ColumnType, Value};
 use arrow::buffer::NullBuffer;
 use std::cmp::Ordering;
@@ -75,10 +74,9 @@ impl<'a> Codes<'a> {
 
     /// `entries[code]` for the values from `start` on.
     fn look_up<T: Copy + Default>(&self, start: usize, entries: &[T], out: &mut [T]) -> Result<()> {
-        let mut codes = [0u64; SLICE_ROWS_MAX];
-        let codes = codes.get_mut(..out.len()).unwrap_or_default();
-        self.decode(start, codes)?;
-        for (to, code) in out.iter_mut().zip(codes) {
+        let mut codes = vec![0u64; out.len()];
+        self.decode(start, &mut codes)?;
+        for (to, code) in out.iter_mut().zip(&codes) {
             *to = usize::try_from(*code).ok().and_then(|code| entries.get(code)).copied().unwrap_or_default();
         }
         Ok(())
@@ -110,7 +108,7 @@ impl<'a> Vector<'a> {
         Ok(Vector { ty, rows, values, nulls, body })
     }
 
-    /// Rows, NULLs among them: 1 to `SLICE_ROWS_MAX`.
+    /// Rows, NULLs among them: 1 to [`SLICE_ROWS_MAX`](crate::limits::SLICE_ROWS_MAX).
     #[expect(clippy::len_without_is_empty, reason = "a vector is never empty")]
     pub fn len(&self) -> usize {
         self.rows
@@ -433,18 +431,16 @@ impl<'a> Vector<'a> {
             }
             Body::Strings(strings) => match strings.constant() {
                 Some(value) => {
-                    let picks = [0u64; SLICE_ROWS_MAX];
-                    let picks = picks.get(..dense.len()).unwrap_or_default();
-                    sink.extend_choices(Spans { data: value, ends: &[value.len()] }, picks, nulls)
+                    let picks = vec![0u64; dense.len()];
+                    sink.extend_choices(Spans { data: value, ends: &[value.len()] }, &picks, nulls)
                 }
                 None => sink.extend_spans(strings.stretch(dense)?.spans(), nulls),
             },
             Body::StringsDictionary(parts) => {
                 let (codes, entries) = &**parts;
-                let mut picks = [0u64; SLICE_ROWS_MAX];
-                let picks = picks.get_mut(..dense.len()).unwrap_or_default();
-                codes.decode(dense.start, picks)?;
-                sink.extend_choices(entries.stretch(0..entries.count())?.spans(), picks, nulls)
+                let mut picks = vec![0u64; dense.len()];
+                codes.decode(dense.start, &mut picks)?;
+                sink.extend_choices(entries.stretch(0..entries.count())?.spans(), &picks, nulls)
             }
             Body::Decimals(_) | Body::Bits(_) | Body::BitsDictionary(..) => match self.ty {
                 ColumnType::Float32 => self.append_floats::<f32>(dense, nulls, |values| sink.extend_f32(values, nulls)),
@@ -549,22 +545,20 @@ fn table<T: Copy + Default>(entries: usize, decode: impl FnOnce(&mut [T])) -> Ve
     table
 }
 
-/// Decodes `dense` into a buffer of a vector's size, moves the values to their rows, and hands them on.
+/// Decodes `dense` into a buffer, moves the values to their rows, and hands them on.
 fn with_values<T: Copy + Default>(
     dense: Range<usize>,
     nulls: Option<&NullBuffer>,
     decode: impl FnOnce(usize, &mut [T]) -> Result<()>,
     append: impl FnOnce(&[T]) -> Result<()>,
 ) -> Result<()> {
-    let mut values = [T::default(); SLICE_ROWS_MAX];
     let count = dense.len();
+    let mut values = vec![T::default(); nulls.map_or(count, NullBuffer::len)];
     decode(dense.start, values.get_mut(..count).unwrap_or_default())?;
-    let rows = nulls.map_or(count, NullBuffer::len);
-    let values = values.get_mut(..rows).unwrap_or_default();
     if let Some(nulls) = nulls {
-        spread(values, count, nulls);
+        spread(&mut values, count, nulls);
     }
-    append(values)
+    append(&values)
 }
 
 fn open_body<'a>(input: &mut Input<'a>, tag: u16, values: usize, ty: ColumnType) -> Result<Body<'a>> {

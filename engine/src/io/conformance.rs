@@ -8,8 +8,9 @@ type Promise = fn(&IoRef, &Path);
 
 /// Runs every promise in a directory of its own under `root`, which exists.
 pub(super) fn check_all(io: &IoRef, root: &Path) {
-    let promises: [(&str, Promise); 14] = [
+    let promises: [(&str, Promise); 15] = [
         ("written_bytes_are_read_back", written_bytes_are_read_back),
+        ("bytes_are_written_durably_in_one_step", bytes_are_written_durably_in_one_step),
         ("a_read_ends_at_the_end_of_the_file", a_read_ends_at_the_end_of_the_file),
         ("lengths_change_and_gaps_are_zeros", lengths_change_and_gaps_are_zeros),
         ("open_modes_mean_what_they_say", open_modes_mean_what_they_say),
@@ -69,6 +70,28 @@ fn written_bytes_are_read_back(io: &IoRef, dir: &Path) {
     }
     file.sync_data().unwrap();
     file.sync_all().unwrap();
+}
+
+fn bytes_are_written_durably_in_one_step(io: &IoRef, dir: &Path) {
+    let path = dir.join("f");
+    let buffered = io.open(&path, OpenMode::CreateNew).unwrap();
+    let bytes = buffered.write_durably_at(3, Buffer::from_slice(b"odd")).unwrap();
+    assert_eq!(*bytes, *b"odd");
+    assert_eq!(read(io, &path), b"\0\0\0odd");
+
+    let direct = io.open_direct(&path, OpenMode::ReadWrite).unwrap();
+    let blocks: Vec<u8> = (0..3 * BUFFER_ALIGN).map(|at| (at / 7) as u8).collect();
+    for _ in 0..2 {
+        let written = direct.write_durably_at(BUFFER_ALIGN as u64, Buffer::from_slice(&blocks)).unwrap();
+        assert_eq!(*written, *blocks);
+    }
+    assert_eq!(*direct.read_exact_at(BUFFER_ALIGN as u64, blocks.len()).unwrap(), *blocks);
+    assert!(direct.write_durably_at(7, Buffer::zeroed(BUFFER_ALIGN)).is_err());
+    assert!(direct.write_durably_at(0, Buffer::zeroed(7)).is_err());
+    assert!(direct.write_durably_at(u64::MAX - 4095, Buffer::zeroed(BUFFER_ALIGN)).is_err());
+    let reader = io.open_direct(&path, OpenMode::Read).unwrap();
+    assert!(reader.write_durably_at(0, Buffer::zeroed(BUFFER_ALIGN)).is_err());
+    assert_eq!(*direct.read_exact_at(BUFFER_ALIGN as u64, blocks.len()).unwrap(), *blocks);
 }
 
 fn a_read_ends_at_the_end_of_the_file(io: &IoRef, dir: &Path) {

@@ -281,11 +281,45 @@ impl PosixFile {
         Ok(Done { buffer: Some(buffer), bytes })
     }
 
+    /// Writes `bytes` at `offset`, which is at most [`i64::MAX`], and has those that it wrote on the device when it comes back; gives how
+    /// many. Errors: also `Unsupported`, with nothing written, where there is no such call.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    pub(super) fn write_durably(&self, offset: u64, bytes: &[u8]) -> std::io::Result<usize> {
+        let offset = i64::try_from(offset).map_err(|_| std::io::Error::from(Cause::InvalidInput))?;
+        let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        retried(|| {
+            // SAFETY: the descriptor is open, and the bytes stay, for as long as both are borrowed; they are only read.
+            let written = unsafe { libc::pwritev2(self.file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_DSYNC) };
+            usize::try_from(written).map_err(|_| match std::io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Cause::Unsupported.into(),
+                error => error,
+            })
+        })
+    }
+
+    /// Other systems write, and sync.
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    pub(super) fn write_durably(&self, _offset: u64, _bytes: &[u8]) -> std::io::Result<usize> {
+        Err(Cause::Unsupported.into())
+    }
+
     fn synced(&self, outcome: std::io::Result<()>) -> Result<Done> {
         outcome.map_err(|e| Error::io("sync", &self.path, e))?;
         Ok(Done { buffer: None, bytes: 0 })
     }
 }
+
+/// Has the system prefer other threads to this one, and to those that it starts, where there are fewer cores than threads that
+/// want to run. Best effort.
+#[cfg(target_os = "linux")]
+pub(super) fn step_back(by: i32) {
+    // SAFETY: it takes a number. On Linux it is this thread's priority alone that it lowers.
+    unsafe { libc::nice(by) };
+}
+
+/// Elsewhere it would be the process's.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn step_back(_by: i32) {}
 
 /// Calls until a signal does not interrupt.
 pub(super) fn retried<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
@@ -367,6 +401,22 @@ mod tests {
         let error = io.lock(&path).unwrap_err();
         assert_eq!(error.message(), format!("process {} has it open", io.process_id()));
         assert_eq!(error.place().unwrap().file, path);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thread_steps_back_alone() {
+        // SAFETY: it takes numbers.
+        let priority = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let before = priority();
+        let lowered = crate::io::thread::spawn("lowered", move || {
+            step_back(3);
+            let inherits = crate::io::thread::spawn("inherits", priority).unwrap();
+            (priority(), inherits.join().unwrap())
+        });
+        let lower = (before + 3).min(19);
+        assert_eq!(lowered.unwrap().join().unwrap(), (lower, lower));
+        assert_eq!(priority(), before);
     }
 
     #[test]

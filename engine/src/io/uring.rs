@@ -20,6 +20,11 @@ same (87 to 115 µs, 34 to 52 µs of them processor time); 8 and 32 at a time on
 Registered files and buffers saved less than a microsecond of each, which the copy out of a registered buffer would take
 again, and nothing of the time that passed: so there are none.
 
+A write that is to be durable before anything else is done, [`File::write_durably_at`], is one system call on direct files, too
+(`pwritev2` with `RWF_DSYNC`): blocks of 4 KiB one after the other took 43 µs each in place of 45, and 11.5 µs of the processor in
+place of 12.5; where a device can write through its cache the kernel asks for that, in place of a flush. On buffered files it
+took longer than the two calls did. A write and a sync that are linked on a ring took 55 µs.
+
 # Direct and buffered files
 
 A handle of [`Io::open`] is buffered for all it does, one of [`Io::open_direct`] direct for all it does, if the file system can
@@ -50,7 +55,7 @@ mod tests;
 
 use super::posix::PosixFile;
 use super::{Buffer, Completion, DirEntry, Done, EntryKind, File, Io, IoRef, Lock, Op, OpenMode, Pending};
-use super::{is_whole_blocks, not_whole_blocks, posix};
+use super::{is_whole_blocks, not_whole_blocks, posix, write_then_sync};
 use crate::error::{Error, Result};
 use direct::Window;
 use ring::{Call, Job, Ticket};
@@ -219,6 +224,20 @@ impl File for UringFile {
         let (mut job, plan) = self.plan(op)?;
         let outcome = job.execute();
         finish(job, plan, outcome)
+    }
+
+    fn write_durably_at(&self, offset: u64, buffer: Buffer) -> Result<Buffer> {
+        let is_direct = matches!(self.access, Access::Blocks { direct: Some(_) });
+        if !is_direct || !is_whole_blocks(offset, buffer.len()) {
+            return write_then_sync(self, offset, buffer);
+        }
+        match self.file.write_durably(offset, &buffer) {
+            Ok(bytes) if bytes == buffer.len() => Ok(buffer),
+            // What was written already is written once more, in whole blocks.
+            Ok(_) => write_then_sync(self, offset, buffer),
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => write_then_sync(self, offset, buffer),
+            Err(error) => Err(Error::io(&format!("write and sync at offset {offset}"), self.path(), error)),
+        }
     }
 
     fn len(&self) -> Result<u64> {

@@ -138,6 +138,11 @@ impl Frames {
     pub(super) fn write(self) -> Result<Buffer> {
         self.file.write_all_at(self.offset, self.bytes)
     }
+
+    /// Writes them, makes them durable, and gives their memory back.
+    pub(super) fn write_durably(self) -> Result<Buffer> {
+        self.file.write_durably_at(self.offset, self.bytes)
+    }
 }
 
 /// The segment that is being written.

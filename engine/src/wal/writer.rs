@@ -16,6 +16,9 @@ once: the others would take for durable what was lost.
 
 # When to write
 
+Who is alone writes durably in one step, which is one call of the system, and where the device can write through its cache one request
+to it, in place of two.
+
 What is small gathers while a write is in flight: of one batch's records and another's in one frame, the second come at no
 cost. What has gathered [`FLIGHT_BYTES`] goes at once. While a sync is at work, small batches go too if fewer threads wait than
 the machine can run twice over; else they gather, because then each wake-up costs more than the sync's time.
@@ -26,7 +29,7 @@ sixteen slower than never to overlap.
 A segment is begun, and sealed, when nothing is in flight and all before it is durable.
 */
 
-use super::frame::{BLOCK, SegmentHeader};
+use super::frame::{BLOCK, FRAME_PAYLOAD_MAX, SegmentHeader};
 use super::record::length;
 use super::segment::{Active, Frames, Ready, Spare};
 use super::{Lsn, PENDING_BYTES_MAX, SEGMENT_BYTES_AIRY, Segment, State, Wal, frame_bytes_at_most};
@@ -135,6 +138,13 @@ impl Stages {
     }
 }
 
+/// What is wanted of pending records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Written,
+    Durable,
+}
+
 type Guard<'a> = MutexGuard<'a, State>;
 
 impl Wal {
@@ -146,7 +156,7 @@ impl Wal {
                 self.pass_on(state.can_write());
                 self.sync_written(state)?
             } else if state.can_write() {
-                self.write_pending(state)?
+                self.write_pending(state, Goal::Durable)?
             } else {
                 state.stages.waiting += 1;
                 state = self.more_durable.wait(state);
@@ -182,14 +192,14 @@ impl Wal {
 
     /// Writes what is pending for a thread that does not wait for it to be durable, and leaves the rest to those who do.
     pub(super) fn write_out<'a>(&'a self, state: Guard<'a>) -> Result<Guard<'a>> {
-        let state = self.write_pending(state)?;
+        let state = self.write_pending(state, Goal::Written)?;
         self.pass_on(state.can_write() || state.can_sync());
         Ok(state)
     }
 
     /// Writes what is pending, unless another does before this thread's turn comes. Nothing is synced, but where a segment
-    /// is begun.
-    fn write_pending<'a>(&'a self, state: Guard<'a>) -> Result<Guard<'a>> {
+    /// is begun, or where it shall be and nobody else has anything at work.
+    fn write_pending<'a>(&'a self, state: Guard<'a>, goal: Goal) -> Result<Guard<'a>> {
         let (mut writer, mut state) = self.take_writer(state)?;
         if state.pending.is_empty() {
             state.writer = Some(writer);
@@ -197,6 +207,7 @@ impl Wal {
         }
         let (batch, reserved) = state.take_pending();
         let buffer = state.stages.buffers.pop().unwrap_or_default();
+        let durably = goal == Goal::Durable && state.is_alone() && batch.len() <= FRAME_PAYLOAD_MAX;
         drop(state);
 
         let laid = self.lay(&mut writer, &batch, buffer);
@@ -214,7 +225,9 @@ impl Wal {
         self.pass_on(state.can_write());
         drop(state);
 
-        let landed = frames.write();
+        let begun = self.io.monotonic_nanos();
+        let landed = if durably && !mutant!(SkipLogSync) { frames.write_durably() } else { frames.write() };
+        let now = self.io.monotonic_nanos();
 
         let mut state = self.state.lock();
         match landed {
@@ -222,8 +235,20 @@ impl Wal {
             Err(error) => return self.failed(state, error),
         }
         state.stages.land(end);
+        if durably {
+            self.note_durable(&mut state, end, begun, now);
+        }
         self.tell_watchers(&state);
         Ok(state)
+    }
+
+    /// All before `lsn` is durable, by a sync that began and ended at these times.
+    fn note_durable(&self, state: &mut State, lsn: Lsn, begun: u64, ended: u64) {
+        state.durable = state.durable.max(lsn);
+        state.last_sync_nanos = ended;
+        // What came since it began is all that can be missing, but for what was waiting to be written then.
+        state.behind_since_nanos = begun;
+        self.more_durable.notify_all();
     }
 
     /// Makes what was written durable. No other sync may be at work.
@@ -244,11 +269,7 @@ impl Wal {
         if let Err(error) = synced {
             return self.failed(state, error);
         }
-        state.durable = state.durable.max(written);
-        state.last_sync_nanos = now;
-        // What came since it began is all that can be missing, but for what was waiting to be written then.
-        state.behind_since_nanos = begun;
-        self.more_durable.notify_all();
+        self.note_durable(&mut state, written, begun, now);
         self.tell_watchers(&state);
         Ok(state)
     }
@@ -458,6 +479,14 @@ impl State {
         let alone = stages.flights.is_empty() && (!stages.syncing || stages.waiting <= stages.waiting_max);
         let large = stages.flights.len() < FLIGHTS_MAX && self.pending.len() >= FLIGHT_BYTES;
         !self.pending.is_empty() && self.writer.is_some() && (alone || large)
+    }
+
+    /// Whether all that was laid out is durable and no other thread waits for what is not. Then one frame of what is pending may be
+    /// written durably in one step: no bytes before it need a sync, and nobody gains from a write while it is synced. (More than one
+    /// frame it becomes only where a segment ends, which is synced.)
+    fn is_alone(&self) -> bool {
+        let stages = &self.stages;
+        stages.flights.is_empty() && !stages.syncing && stages.waiting == 0 && self.durable == stages.written
     }
 
     /// Whether there is something to sync, and may be synced now.

@@ -22,6 +22,9 @@ fn mixed(n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// After how many damages a campaign says how far it is.
+const PROGRESS: usize = 100_000;
+
 /// One damage to one file.
 #[derive(Debug, Clone)]
 struct Damage {
@@ -141,6 +144,7 @@ fn last_seal(bytes: &[u8]) -> usize {
 
 /// Damages a copy of the database in every way that `damages` gives, on two threads.
 fn run(built: &Built, damages: &[Damage]) -> Tally {
+    println!("{} damages", damages.len());
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
         for half in 0..2 {
@@ -150,6 +154,9 @@ fn run(built: &Built, damages: &[Damage]) -> Tally {
                 for (place, damage) in damages.iter().enumerate().filter(|(place, _)| place % 2 == half) {
                     let outcome = one(&io, built, damage, place);
                     let mut tally = tally.lock().unwrap();
+                    if place > 0 && place.is_multiple_of(PROGRESS) {
+                        println!("{place} of {} damages: {tally:?}", damages.len());
+                    }
                     match outcome {
                         Some(Outcome::Found) => tally.found += 1,
                         Some(Outcome::Harmless) => tally.harmless += 1,
@@ -161,7 +168,7 @@ fn run(built: &Built, damages: &[Damage]) -> Tally {
         }
     });
     let tally = tally.into_inner().unwrap();
-    println!("{} damages: {tally:?}", damages.len());
+    println!("all {} damages: {tally:?}", damages.len());
     tally
 }
 
