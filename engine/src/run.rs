@@ -15,8 +15,10 @@ slices whose statistics exclude them. `run/format.rs` draws the file.
     pieces       rows by their places, and the places of keys
     tile         a tile's columns as vectors
     writer       rows in, file out; encoders on their own threads
-    reader       the open run: lookups and positional reads
+    loaded       what the first use brings into memory; units, frames and vectors from the cache or the file
     bring        what lookups need and the cache does not have, read at once
+    reader       the open run
+    lookup       rows by key, one or many, and their values
     search       a key's place within a slice, on encoded vectors
     scan         ranges, projections, pruning, read-ahead
     filter       which keys a run does not have, without reading their slices
@@ -36,7 +38,9 @@ mod filter;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod loaded;
 mod locators;
+mod lookup;
 pub mod meta;
 pub(crate) mod pieces;
 pub mod predicate;
@@ -52,9 +56,11 @@ mod verify;
 mod writer;
 
 pub(crate) use bring::Misses;
+pub use loaded::RunFilterStats;
+pub use lookup::{Found, Wanted};
 pub use meta::RunMeta;
 pub use predicate::{ColumnPredicate, CompareOp, Test};
-pub use reader::{Found, Run, RunFilterStats, RunIndexStats, Wanted};
+pub use reader::{Run, RunIndexStats};
 pub use scan::{RunScan, RunScanMetrics, RunScanOptions, SCAN_ROWS_MAX};
 pub use select::decides;
 pub use statistics::SliceStats;

@@ -14,8 +14,8 @@ again in the meantime is read once more, by itself.
 
 use super::filter::Block;
 use super::format::open_frame;
+use super::loaded::Loaded;
 use super::locators::{Extent, Spot};
-use super::reader::Loaded;
 use crate::cache::Pin;
 use crate::error::{ErrorKind, Result};
 use crate::io::{Buffer, File, Op};

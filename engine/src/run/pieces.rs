@@ -13,9 +13,10 @@ Beside it stand the places of keys ([`RowPlace`]): where a range of keys begins 
 */
 
 use super::format::{Guard, open_frame, split_frame};
+use super::loaded::{Loaded, part};
 use super::locators::Extent;
 use super::predicate::ColumnPredicate;
-use super::reader::{Loaded, Run, part};
+use super::reader::Run;
 use super::scan::RunScanMetrics;
 use super::search::Place;
 use super::select::RowTest;

@@ -9,9 +9,10 @@ A long scan does not push others' data out of the cache: its units are admitted 
 short one is a point read in disguise and goes through the cache.
 */
 
+use super::loaded::{ColumnStatistics, Loaded};
 use super::pieces::{Admission, Batch, Decoded, Piece, PieceReader};
 use super::predicate::ColumnPredicate;
-use super::reader::{ColumnStatistics, Loaded, Run};
+use super::reader::Run;
 use super::{KIND_TYPE, Layout, RunBatch, SEQ_TYPE, offset_of, seq_from_int, seq_to_int, small, wide};
 use crate::error::{Error, Result};
 use crate::key::{EncodedKeys, KeyRange};

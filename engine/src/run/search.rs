@@ -9,9 +9,9 @@ values are compared. A bound of a range may be a prefix or a successor of a key 
 built and compared as bytes.
 */
 
+use super::loaded::Loaded;
 use super::locators::Spot;
 use super::predicate::compare_in_key;
-use super::reader::Loaded;
 use super::{RunSchema, small, wide};
 use crate::cache::Pin;
 use crate::encoding::{Course, StringsAt, Vector};

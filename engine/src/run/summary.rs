@@ -13,8 +13,9 @@ whether the statistics answer for all its rows, or whether its rows must be read
 What it does not know: whether newer or older sources have rows among a slice's keys.
 */
 
+use super::loaded::{ColumnStatistics, Loaded};
 use super::predicate::ColumnPredicate;
-use super::reader::{ColumnStatistics, Loaded, Run};
+use super::reader::Run;
 use super::statistics::{BLOCK_SLICES, Needs, StatsBlock};
 use super::{small, wide};
 use crate::error::{Error, Result};

@@ -9,7 +9,8 @@ checksum covers is a finding too.
 
 use super::filter::Block;
 use super::format::open_frame;
-use super::reader::{Loaded, Run};
+use super::loaded::Loaded;
+use super::reader::Run;
 use super::scan::{RunScanOptions, SCAN_ROWS_MAX};
 use super::statistics;
 use super::{RunBatch, offset_of, small, wide};
