@@ -1,5 +1,5 @@
 /*!
-The workspaces beside the main one, `benches/peers` and `engine/fuzz`, build the engine with lock files of their own, and nobody builds
+The workspaces beside the main one, `benches/micro`, `benches/peers` and `engine/fuzz`, build the engine with lock files of their own, and nobody builds
 them in an ordinary run. So this holds their lock files against what the engine depends on: one that is behind would stop
 `cargo build --locked` on a fresh machine.
 */
@@ -50,7 +50,7 @@ fn locked(path: &str) -> BTreeSet<String> {
 fn lock_files_of_other_workspaces_know_what_the_engine_depends_on() {
     let expected = depended_on();
     assert!(expected.contains("arrow") && expected.contains("io-uring"), "{expected:?}");
-    for path in ["benches/peers/Cargo.lock", "engine/fuzz/Cargo.lock"] {
+    for path in ["benches/micro/Cargo.lock", "benches/peers/Cargo.lock", "engine/fuzz/Cargo.lock"] {
         assert_eq!(locked(path), expected, "{path} is behind: run `cargo update --workspace` beside it");
     }
 }
