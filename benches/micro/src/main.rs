@@ -93,7 +93,7 @@ fn build(revision: &str, side: &str, dir: &Path) -> Result<PathBuf> {
     let messages = output(&mut cargo)?;
     let program = messages.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
-        let is_it = message.pointer("/target/name")? == "micro";
+        let is_it = message.pointer("/target/name")? == "micro" && message.pointer("/target/kind/0")? == "bench";
         message.get("executable")?.as_str().filter(|_| is_it).map(PathBuf::from)
     });
     program.ok_or_else(|| format!("{revision}: cargo names no program of its micro-benchmarks").into())
