@@ -143,10 +143,12 @@ fn spread(mut values: Vec<f64>) -> Option<[f64; 3]> {
 }
 
 fn verdict([median, least, greatest]: [f64; 3]) -> &'static str {
-    match () {
-        () if least > 1.0 && median >= 1.0 + WORTH => "slower",
-        () if greatest < 1.0 && median <= 1.0 - WORTH => "faster",
-        () => "",
+    if least > 1.0 && median >= 1.0 + WORTH {
+        "slower"
+    } else if greatest < 1.0 && median <= 1.0 - WORTH {
+        "faster"
+    } else {
+        ""
     }
 }
 

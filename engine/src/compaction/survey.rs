@@ -37,16 +37,8 @@ impl Survey for Fences {
         let rows = split::estimate(&[layer(run)], &range)?;
         let slice_rows = run.rows() / u64::try_from(run.run.slices()?).unwrap_or(u64::MAX).max(1) + 1;
         if rows <= slice_rows.saturating_mul(SLICES_UNSURE) {
-            let options = RunScanOptions {
-                range,
-                projection: Vec::new(),
-                with_keys: false,
-                predicates: Vec::new(),
-                prune: false,
-                filter: Vec::new(),
-                reverse: false,
-                first_rows: 1,
-            };
+            let all = RunScanOptions::all(range, Vec::new());
+            let options = RunScanOptions { with_keys: false, first_rows: 1, ..all };
             if run.run.scan(options).next()?.is_none() {
                 return Ok(0);
             }

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// How much a thread steps back, in steps of `nice`: to a third of the share that another has of a core that both want.
 ///
 /// A core that is given to a merge is gone for a whole time slice, 4 ms; that was the longest that one commit of a
-/// thousand waited, with a writer, a flush and a merge on two cores. Stepped back by 5 it was 2.4 ms.
+/// thousand waited, with a writer, a flush and a merge on two cores. ARCHITECTURE has the figures.
 const BACKGROUND_NICE: i32 = 5;
 
 /// Starts a thread named `name` (no NUL bytes). Errors: `Io` when the system has no more.

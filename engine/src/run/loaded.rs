@@ -381,28 +381,26 @@ impl Loaded {
         result.map_err(|e| e.at(self.path(), self.locators.frame_at(spot, column).offset))
     }
 
-    /// Puts one value of a stored column into `out`.
+    /// Puts one value of a stored column into `out`, from the column's payload of the slice.
     #[inline]
-    pub(super) fn value_into(
+    pub(super) fn value_in(
         &self,
         spot: &Spot,
         row: u32,
         column: usize,
+        payload: Option<&[u8]>,
         out: &mut Value,
-        pin: &Pin<'_>,
     ) -> Result<()> {
-        match self.vector(spot, column, pin)? {
-            Some(vector) => self.in_frame(vector.value_into(wide(row), out), spot, column),
-            None => {
-                *out = self.default_of(column);
-                Ok(())
-            }
+        match self.vector_in(spot, column, payload)? {
+            Some(vector) => self.in_frame(vector.value_into(wide(row), out), spot, column)?,
+            None => *out = self.default_of(column),
         }
+        Ok(())
     }
 
     pub(super) fn value(&self, spot: &Spot, row: u32, column: usize, pin: &Pin<'_>) -> Result<Value> {
         let mut value = Value::Null;
-        self.value_into(spot, row, column, &mut value, pin)?;
+        self.value_in(spot, row, column, self.payload(spot, column, pin)?, &mut value)?;
         Ok(value)
     }
 

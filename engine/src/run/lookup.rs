@@ -294,8 +294,11 @@ impl Run {
     /// `Internal` for a type other than the stored one; otherwise as [`Run::find`].
     pub fn read_row(&self, found: &Found, projection: &[(ColumnId, ColumnType)], out: &mut Vec<Value>) -> Result<()> {
         let (loaded, pin) = (self.loaded()?, self.cache().pin());
+        let spot = loaded.locators.spot(found.slice);
+        let mut cells = Cells::of(loaded, projection)?;
+        cells.locate(loaded, &spot, &pin)?;
         let mut values = Vec::with_capacity(projection.len());
-        loaded.values(&loaded.locators.spot(found.slice), found.row, projection, &mut values, &pin)?;
+        cells.read(loaded, &spot, found.row, &mut values)?;
         out.append(&mut values);
         Ok(())
     }
@@ -356,25 +359,6 @@ impl Loaded {
         let seq = (with_seq && self.footer.min_seq != self.footer.max_seq).then(|| self.seq_column());
         let kind = (self.footer.tombstones > 0).then(|| self.kind_column());
         self.key.iter().map(|column| column.place).chain(seq).chain(kind).chain(places)
-    }
-
-    /// The values of a row's columns, in place of what `out` has.
-    fn values(
-        &self,
-        spot: &Spot,
-        row: u32,
-        projection: &[(ColumnId, ColumnType)],
-        out: &mut Vec<Value>,
-        pin: &Pin<'_>,
-    ) -> Result<()> {
-        out.resize(projection.len(), Value::Null);
-        for ((id, ty), value) in projection.iter().zip(out) {
-            match self.place_of(*id, *ty)? {
-                Some(column) => self.value_into(spot, row, column, value, pin)?,
-                None => *value = Value::Null,
-            }
-        }
-        Ok(())
     }
 
     /// Appends the values of a column, by its place, of rows in slices.
@@ -490,10 +474,7 @@ impl<'u> Cells<'u> {
         for ((place, payload), value) in self.columns.iter().zip(out) {
             match place {
                 None => *value = Value::Null,
-                Some(column) => match loaded.vector_in(spot, *column, *payload)? {
-                    Some(vector) => loaded.in_frame(vector.value_into(wide(row), value), spot, *column)?,
-                    None => *value = loaded.default_of(*column),
-                },
+                Some(column) => loaded.value_in(spot, row, *column, *payload, value)?,
             }
         }
         Ok(())

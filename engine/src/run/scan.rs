@@ -61,6 +61,22 @@ pub struct RunScanOptions {
     pub first_rows: usize,
 }
 
+impl RunScanOptions {
+    /// All rows of a range in their order, of these columns and with their keys.
+    pub fn all(range: KeyRange, projection: Vec<(ColumnId, ColumnType)>) -> Self {
+        RunScanOptions {
+            range,
+            projection,
+            with_keys: true,
+            predicates: Vec::new(),
+            prune: false,
+            filter: Vec::new(),
+            reverse: false,
+            first_rows: SCAN_ROWS_MAX,
+        }
+    }
+}
+
 /// What a scan has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RunScanMetrics {

@@ -11,7 +11,7 @@ use super::filter::Block;
 use super::format::open_frame;
 use super::loaded::Loaded;
 use super::reader::Run;
-use super::scan::{RunScanOptions, SCAN_ROWS_MAX};
+use super::scan::RunScanOptions;
 use super::statistics;
 use super::{RunBatch, offset_of, small, wide};
 use crate::error::{Error, ErrorKind, Result};
@@ -176,16 +176,7 @@ impl Check<'_> {
     fn rows(&self, loaded: &Loaded) -> Result<()> {
         let mut projection = loaded.schema.columns.clone();
         projection.extend([(ColumnId::SEQ, super::SEQ_TYPE), (ColumnId::KIND, super::KIND_TYPE)]);
-        let mut scan = self.run.scan(RunScanOptions {
-            range: KeyRange::all(),
-            projection,
-            with_keys: true,
-            predicates: Vec::new(),
-            prune: false,
-            filter: Vec::new(),
-            reverse: false,
-            first_rows: SCAN_ROWS_MAX,
-        });
+        let mut scan = self.run.scan(RunScanOptions::all(KeyRange::all(), projection));
         let mut last = Vec::new();
         let mut filter = FilterCheck::default();
         let (mut rows, mut tombstones, mut slice) = (0, 0, 0);

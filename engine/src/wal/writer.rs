@@ -225,9 +225,9 @@ impl Wal {
         self.pass_on(state.can_write());
         drop(state);
 
-        let begun = self.io.monotonic_nanos();
+        let begun = durably.then(|| self.io.monotonic_nanos());
         let landed = if durably && !mutant!(SkipLogSync) { frames.write_durably() } else { frames.write() };
-        let now = self.io.monotonic_nanos();
+        let sync = begun.map(|begun| (begun, self.io.monotonic_nanos()));
 
         let mut state = self.state.lock();
         match landed {
@@ -235,8 +235,8 @@ impl Wal {
             Err(error) => return self.failed(state, error),
         }
         state.stages.land(end);
-        if durably {
-            self.note_durable(&mut state, end, begun, now);
+        if let Some((begun, ended)) = sync {
+            self.note_durable(&mut state, end, begun, ended);
         }
         self.tell_watchers(&state);
         Ok(state)

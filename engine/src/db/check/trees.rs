@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::EntryKind;
 use crate::key::{Key, KeyRange};
 use crate::manifest::{ErasedRange, Manifest, RunEntry, State, StorageState};
-use crate::run::{Run, RunBatch, RunScan, RunScanOptions, RunSchema, SCAN_ROWS_MAX};
+use crate::run::{Run, RunBatch, RunScan, RunScanOptions, RunSchema};
 use crate::scan::plan::Span;
 use crate::scan::tree::LAST_LEVEL;
 use crate::txn::catalog::{Catalog, FIRST_USER_ID, SystemTables};
@@ -166,8 +166,12 @@ impl Check<'_> {
         erased: &ErasedRange,
     ) -> Result<bool> {
         let run = Run::open(self.io, self.dir, entry.meta.clone(), &self.cache)?;
-        let mut rows =
-            Versions { scan: run.scan(keys_of(erased.range.clone())), batch: None, row: 0, fixed_seq: entry.fixed_seq };
+        let mut rows = Versions {
+            scan: run.scan(RunScanOptions::all(erased.range.clone(), Vec::new())),
+            batch: None,
+            row: 0,
+            fixed_seq: entry.fixed_seq,
+        };
         while let Some((key, seq)) = rows.peek()? {
             if seq > erased.seq && !self.is_hidden(storage, upper, key, seq)? {
                 return Ok(true);
@@ -206,7 +210,7 @@ impl Check<'_> {
         let open = |entry: &RunEntry| {
             let run = Run::open(self.io, self.dir, entry.meta.clone(), &self.cache)?;
             Ok::<_, Error>(Versions {
-                scan: run.scan(keys_of(range.clone())),
+                scan: run.scan(RunScanOptions::all(range.clone(), Vec::new())),
                 batch: None,
                 row: 0,
                 fixed_seq: entry.fixed_seq,
@@ -229,19 +233,6 @@ impl Check<'_> {
             }
         }
         Ok(())
-    }
-}
-
-fn keys_of(range: KeyRange) -> RunScanOptions {
-    RunScanOptions {
-        range,
-        projection: Vec::new(),
-        with_keys: true,
-        predicates: Vec::new(),
-        prune: false,
-        filter: Vec::new(),
-        reverse: false,
-        first_rows: SCAN_ROWS_MAX,
     }
 }
 

@@ -1,7 +1,6 @@
 //! Pruning by slice statistics.
 
 use super::support::*;
-use crate::key::KeyRange;
 use crate::run::predicate::compare;
 use crate::run::*;
 use crate::types::*;
@@ -97,17 +96,7 @@ fn pruning_is_only_done_when_asked_for() {
         (true, vec![absent.clone()], 0),
         (true, vec![ColumnPredicate { test: Test::IsNull, ..absent }], 500),
     ] {
-        let range = KeyRange::all();
-        let options = RunScanOptions {
-            range,
-            projection: vec![],
-            with_keys: false,
-            predicates,
-            prune,
-            filter: Vec::new(),
-            reverse: false,
-            first_rows: SCAN_ROWS_MAX,
-        };
+        let options = RunScanOptions { with_keys: false, predicates, prune, ..everything(&[]) };
         assert_eq!(collect(&mut run.scan(options), &[]).len(), rows);
     }
 }

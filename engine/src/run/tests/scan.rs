@@ -43,16 +43,9 @@ fn check(table: &Table, run: &Arc<Run>, rounds: usize, random: &mut Random) {
         if reverse {
             expected.reverse();
         }
-        let options = RunScanOptions {
-            range,
-            projection: projection.clone(),
-            with_keys,
-            predicates: vec![],
-            prune: false,
-            filter: Vec::new(),
-            reverse,
-            first_rows: [0, 1, 20, 300, SCAN_ROWS_MAX][random.below(5)],
-        };
+        let first_rows = [0, 1, 20, 300, SCAN_ROWS_MAX][random.below(5)];
+        let all = RunScanOptions::all(range, projection.clone());
+        let options = RunScanOptions { with_keys, reverse, first_rows, ..all };
         let mut scan = run.scan(options.clone());
         let rows = collect(&mut scan, &projection);
         assert_eq!(rows.len(), expected.len(), "{options:?}");
@@ -137,16 +130,8 @@ fn a_range_beside_the_run_touches_no_file() {
     let run = open(&io, &meta);
     io.remove_file(&file_path(dir(), RunId(1))).unwrap();
     let key = table.schema.key.encode(&[Value::Int(1_000_000)]).unwrap();
-    let options = RunScanOptions {
-        range: KeyRange { start: Bound::Included(key.clone()), end: Bound::Unbounded },
-        projection: vec![],
-        with_keys: false,
-        predicates: vec![],
-        prune: false,
-        filter: Vec::new(),
-        reverse: false,
-        first_rows: SCAN_ROWS_MAX,
-    };
+    let range = KeyRange { start: Bound::Included(key.clone()), end: Bound::Unbounded };
+    let options = RunScanOptions { with_keys: false, ..RunScanOptions::all(range, vec![]) };
     assert!(run.scan(options.clone()).next().unwrap().is_none());
     assert!(run.find(key.as_ref()).unwrap().is_none());
     let mut scan = run.scan(RunScanOptions { range: KeyRange::all(), ..options });

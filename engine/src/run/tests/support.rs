@@ -219,16 +219,7 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
 
 /// A scan of all rows, in their order, of these columns and with keys.
 pub(super) fn everything(projection: &[(ColumnId, ColumnType)]) -> RunScanOptions {
-    RunScanOptions {
-        range: KeyRange::all(),
-        projection: projection.to_vec(),
-        with_keys: true,
-        predicates: Vec::new(),
-        prune: false,
-        filter: Vec::new(),
-        reverse: false,
-        first_rows: SCAN_ROWS_MAX,
-    }
+    RunScanOptions::all(KeyRange::all(), projection.to_vec())
 }
 
 /// All of a scan's rows in one vector, as the model has them; values in the order of the projection.
