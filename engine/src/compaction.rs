@@ -24,7 +24,7 @@ pub(crate) mod survey;
 
 use crate::error::Result;
 use crate::key::KeyRange;
-use crate::run::{Layout, RunBatch, RunSchema};
+use crate::run::{RunBatch, RunSchema};
 use crate::scan::expiry::Expiry;
 use crate::scan::merge::RowStream;
 use crate::scan::plan::{Edge, Span};
@@ -32,7 +32,7 @@ use crate::scan::source::{Columns, MemStream};
 use crate::scan::tree::{LAST_LEVEL, Mem, RunRef, Source, Tree};
 use crate::scan::{Layer, LayerScan, ScanMetrics};
 use crate::types::Seq;
-use output::{Output, Shape};
+use output::{Manner, Output, Shape};
 use policy::Step;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,13 +43,12 @@ pub(crate) fn flush(
     schema: &RunSchema,
     mem: &Mem,
     oldest: bool,
-    filter: bool,
+    manner: Manner,
 ) -> Result<Vec<Arc<RunRef>>> {
     let columns = Columns::all(schema);
     let oldest = oldest || mutant!(TombstoneDroppedEarly);
     let mut rows = MemStream::new(mem, &KeyRange::all(), Seq::MAX, &columns, oldest);
-    let shape = Shape { layout: Layout::Row, level: 0, fixed_seq: None, threads: 0, filter };
-    output.write(schema, &mut rows, shape)
+    output.write(schema, &mut rows, Shape::of_flush(manner))
 }
 
 /// What a merge made.
@@ -62,7 +61,13 @@ pub(crate) struct Merged {
 
 /// A step's rows as runs of its level, without those that deleted ranges of their tree hide; in the last level, where nothing
 /// older stays behind, without those that have expired.
-pub(crate) fn merge(output: &Output, tree: &Tree, step: &Step, expiry: Option<Expiry>, filter: bool) -> Result<Merged> {
+pub(crate) fn merge(
+    output: &Output,
+    tree: &Tree,
+    step: &Step,
+    expiry: Option<Expiry>,
+    manner: Manner,
+) -> Result<Merged> {
     let columns = Columns::all(&tree.schema);
     let expiry = expiry.filter(|_| step.level == LAST_LEVEL);
     let scan = |layers: Vec<Layer>, span: &Span| {
@@ -78,20 +83,18 @@ pub(crate) fn merge(output: &Output, tree: &Tree, step: &Step, expiry: Option<Ex
     } else {
         Chain::of([merged.keeping_tombstones()])
     };
-    let shape = Shape { layout: Layout::Column, level: step.level, fixed_seq: None, threads: 0, filter };
-    let runs = output.write(&tree.schema, &mut rows, shape)?;
+    let runs = output.write(&tree.schema, &mut rows, Shape::of_level(step.level, manner))?;
     Ok(Merged { runs, expired: rows.expired() })
 }
 
 /// A run of the last level, written again without rows that have expired. What else its tree has makes no difference: nothing lies
 /// behind the last level.
-pub(crate) fn renew(output: &Output, tree: &Tree, run: &Arc<RunRef>, expiry: Expiry, filter: bool) -> Result<Merged> {
+pub(crate) fn renew(output: &Output, tree: &Tree, run: &Arc<RunRef>, expiry: Expiry, manner: Manner) -> Result<Merged> {
     let columns = Columns::all(&tree.schema);
     let layer = Layer { source: Source::Run(Arc::clone(run)), at: Seq::MAX };
     let scan = LayerScan::new(vec![layer], &[], columns, Vec::new(), true).expiring(Some(expiry));
     let mut rows = Chain::of([scan]);
-    let shape = Shape { layout: Layout::Column, level: LAST_LEVEL, fixed_seq: None, threads: 0, filter };
-    let runs = output.write(&tree.schema, &mut rows, shape)?;
+    let runs = output.write(&tree.schema, &mut rows, Shape::of_level(LAST_LEVEL, manner))?;
     Ok(Merged { runs, expired: rows.expired() })
 }
 

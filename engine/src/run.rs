@@ -71,7 +71,7 @@ pub use writer::RunWriter;
 use crate::error::{Error, Result};
 use crate::key::{EncodedKeys, KeySchema};
 use crate::model::IndexChoice;
-use crate::types::{ColumnId, ColumnType, RunId, Seq, TableDef};
+use crate::types::{ColumnId, ColumnType, LayoutChoice, RunId, Seq, TableDef};
 use arrow::array::{ArrayRef, BooleanArray};
 use std::path::{Path, PathBuf};
 
@@ -162,6 +162,15 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// What a table asks for, or else what goes with the run's level.
+    pub(crate) fn chosen(by_table: LayoutChoice, by_level: Layout) -> Layout {
+        match by_table {
+            LayoutChoice::Auto => by_level,
+            LayoutChoice::Row => Layout::Row,
+            LayoutChoice::Column => Layout::Column,
+        }
+    }
+
     /// The number that stands for it in files.
     fn code(self) -> u8 {
         match self {

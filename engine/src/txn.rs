@@ -57,7 +57,7 @@ use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED};
 use crate::scan::plan::{Edge, Span};
 use crate::scan::tree::{Erased, RunRef, Source};
 use crate::scan::{Layer, Scan, ScanRequest};
-use crate::types::{ColumnId, FilterChoice, NewTable, NewTtl, Seq, StorageId, TableDef, TableId, Value};
+use crate::types::{ColumnId, NewTable, NewTtl, RunChoices, Seq, StorageId, TableDef, TableId, Value};
 use arrow::array::{ArrayRef, RecordBatch};
 use buffer::Buffer;
 use catalog::{Catalog, Change, Changes, define, define_ttl, no_such_table, table_exists};
@@ -229,11 +229,11 @@ impl Transaction {
         Ok(table)
     }
 
-    /// Says anew whether a table's runs get filters: those that are written from then on. `NoSuchTable`.
-    pub fn set_filter(&mut self, id: TableId, filter: FilterChoice) -> Result<Arc<TableDef>> {
+    /// Says anew how a table's runs are written: those that are written from then on. `NoSuchTable`.
+    pub fn set_run_choices(&mut self, id: TableId, runs: RunChoices) -> Result<Arc<TableDef>> {
         self.store.check_writable()?;
         let mut table = self.catalog.by_id(id).ok_or_else(|| no_such_table(id))?.as_ref().clone();
-        table.filter = filter;
+        table.runs = runs;
         let table = Arc::new(table);
         self.change(id, Some(Arc::clone(&table)))?;
         Ok(table)

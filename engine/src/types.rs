@@ -187,6 +187,27 @@ pub enum FilterChoice {
     Off,
 }
 
+/// The shape of a table's runs: which columns of which rows lie together. It changes no answer; runs keep what they were written with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LayoutChoice {
+    /// By level: flushed memtables in row shape, all others in column shape.
+    #[default]
+    Auto,
+    /// All columns of a few rows lie together: a row is one read of the device, and a scan reads every column.
+    Row,
+    /// The values of each column lie together: a scan reads only its columns, and a row is a read for each.
+    Column,
+}
+
+/// How a table's runs are written, as far as it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunChoices {
+    /// Whether they get filters.
+    pub filter: FilterChoice,
+    /// Their shape.
+    pub layout: LayoutChoice,
+}
+
 /// A table, as the catalog has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableDef {
@@ -202,8 +223,8 @@ pub struct TableDef {
     pub key: Vec<ColumnId>,
     /// When its rows expire, if they do.
     pub ttl: Option<Ttl>,
-    /// Whether its runs get filters.
-    pub filter: FilterChoice,
+    /// How its runs are written.
+    pub runs: RunChoices,
     /// What the layer above remembers about it.
     pub attributes: Attributes,
 }
@@ -292,8 +313,8 @@ pub struct NewTable {
     pub key: Vec<String>,
     /// When its rows expire, if they do.
     pub ttl: Option<NewTtl>,
-    /// Whether its runs get filters.
-    pub filter: FilterChoice,
+    /// How its runs are written.
+    pub runs: RunChoices,
     /// What the layer above remembers about it.
     pub attributes: Attributes,
 }

@@ -13,7 +13,7 @@ use crate::model::IndexChoice;
 use crate::run::{Layout, Run, RunMeta, RunOptions, RunSchema, RunWriter};
 use crate::scan::merge::RowStream;
 use crate::scan::tree::{RunFile, RunRef};
-use crate::types::{RunId, Seq};
+use crate::types::{LayoutChoice, RunId, Seq};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,6 +40,29 @@ pub(crate) struct Shape {
     pub(crate) threads: usize,
     /// Whether the runs get filters.
     pub(crate) filter: bool,
+    /// The runs will be merged before long: writing them fast counts for more than their size.
+    pub(crate) short_lived: bool,
+}
+
+/// How a table's runs are written, whatever they come from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Manner {
+    /// Whether they get filters.
+    pub(crate) filter: bool,
+    pub(crate) layout: LayoutChoice,
+}
+
+impl Shape {
+    /// Of a memtable's rows.
+    pub(crate) fn of_flush(manner: Manner) -> Shape {
+        Shape { layout: Layout::chosen(manner.layout, Layout::Row), short_lived: true, ..Shape::of_level(0, manner) }
+    }
+
+    /// Of rows that were merged or sorted.
+    pub(crate) fn of_level(level: u8, manner: Manner) -> Shape {
+        let layout = Layout::chosen(manner.layout, Layout::Column);
+        Shape { layout, level, fixed_seq: None, threads: 0, filter: manner.filter, short_lived: false }
+    }
 }
 
 impl Output {
@@ -128,7 +151,7 @@ impl Output {
             fixed_seq: shape.fixed_seq,
             threads: shape.threads,
             filter: shape.filter,
-            short_lived: shape.level == 0 && shape.layout == Layout::Row,
+            short_lived: shape.short_lived,
             ..RunOptions::default()
         };
         RunWriter::create(self.leases.io(), self.leases.dir(), id, schema, options)

@@ -6,7 +6,7 @@ use crate::compaction::{erased, expired, policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyRange;
 use crate::memory::MemoryUse;
-use crate::run::RunFilterStats;
+use crate::run::{Layout, RunFilterStats};
 use crate::scan::plan::{Span, stretches};
 use crate::scan::probes::{Part, Probed};
 use crate::scan::tree::{RunRef, Tree};
@@ -53,6 +53,8 @@ pub struct RunStats {
     pub tombstones: u64,
     /// Bytes of its file.
     pub bytes: u64,
+    /// Whether all columns of a few rows lie together in it, and not the values of each column.
+    pub row_shape: bool,
     /// Slices.
     pub slices: u64,
     /// What its index is.
@@ -339,6 +341,7 @@ fn run_stats(run: &Arc<RunRef>) -> Result<RunStats> {
         rows: meta.rows,
         tombstones: meta.tombstones,
         bytes: meta.bytes,
+        row_shape: meta.layout == Layout::Row,
         slices: count(run.run.slices()?),
         index_kind: format!("{:?}", stats.index.kind).to_lowercase(),
         index_segments: count(stats.index.segments),

@@ -8,6 +8,7 @@ for.
 */
 
 use crate::compaction::erased::{self, Cut};
+use crate::compaction::output::Manner;
 use crate::compaction::policy::{self, Job, Round, Step};
 use crate::compaction::survey::Fences;
 use crate::compaction::{self, Merged, expired};
@@ -242,8 +243,8 @@ fn flush(store: &Store, id: StorageId, storage: &Storage, mem: &Arc<Mem>) -> Res
     // A run holds only what is durable and visible.
     store.settle()?;
     let oldest = is_oldest(&storage.tree, mem);
-    let filter = store.filters(id, &storage.tree, Part::Upper).unwrap_or(false);
-    let runs = compaction::flush(&store.output, &storage.tree.schema, mem, oldest, filter)?;
+    let manner = store.manner(id, &storage.tree, Part::Upper, || false);
+    let runs = compaction::flush(&store.output, &storage.tree.schema, mem, oldest, manner)?;
     let ranges = if mutant!(ErasedRangeForgottenAtFlush) { Vec::new() } else { erased::of_mem(&storage.tree, mem) };
     let _alone = store.maintenance.lock();
     if !store.view().trees.contains_key(&id) {
@@ -386,29 +387,29 @@ fn renew(store: &Store, id: StorageId, run: &Arc<RunRef>, expiry: Expiry) -> Res
     let Some(storage) = store.view().trees.get(&id).cloned() else { return Ok(()) };
     let wanted = MERGE_BYTES.saturating_add(MERGE_INPUT_BYTES);
     let _memory = store.memory.reserve_up_to(MemoryUse::Merges, wanted, wanted);
-    let filter = filter(store, id, &storage.tree, LAST_LEVEL, [run]);
-    let merged = compaction::renew(&store.output, &storage.tree, run, expiry, filter)?;
+    let manner = manner(store, id, &storage.tree, LAST_LEVEL, [run]);
+    let merged = compaction::renew(&store.output, &storage.tree, run, expiry, manner)?;
     if replace(store, id, std::slice::from_ref(run), &merged.runs, LAST_LEVEL, &[], Some(expiry))? {
         count(store, &merged);
     }
     Ok(())
 }
 
-/// Whether what a merge writes into a level gets filters. Where nobody has asked for enough keys to tell, as after an opening, it is as
-/// what that level had before.
-fn filter<'r>(
+/// How a merge writes into a level. Where nobody has asked for enough keys to tell whether filters are worth it, as after an opening, it
+/// is as what that level had before.
+fn manner<'r>(
     store: &Store,
     id: StorageId,
     tree: &Tree,
     level: u8,
     inputs: impl IntoIterator<Item = &'r Arc<RunRef>>,
-) -> bool {
+) -> Manner {
     let is_last = level == LAST_LEVEL;
     let part = if is_last { Part::Last } else { Part::Upper };
     // A run that can't be read says so to the merge itself.
     let has_filter = |run: &&Arc<RunRef>| run.run.filter_stats().is_ok_and(|stats| stats.bytes > 0);
     let known = || inputs.into_iter().filter(|run| (run.level == LAST_LEVEL) == is_last).any(|run| has_filter(&run));
-    store.filters(id, tree, part).unwrap_or_else(known)
+    store.manner(id, tree, part, known)
 }
 
 fn count(store: &Store, merged: &Merged) {
@@ -469,8 +470,8 @@ fn merge(store: &Store, id: StorageId, tree: &Tree, step: &Step, cuts: &[Cut]) -
     let wanted = MERGE_BYTES.saturating_add(inputs.saturating_mul(MERGE_INPUT_BYTES));
     let _memory = store.memory.reserve_up_to(MemoryUse::Merges, wanted, wanted);
     let expiry = expiry(store, id);
-    let filter = filter(store, id, tree, step.level, step.upper.iter().chain(&step.last));
-    let merged = compaction::merge(&store.output, tree, step, expiry, filter)?;
+    let manner = manner(store, id, tree, step.level, step.upper.iter().chain(&step.last));
+    let merged = compaction::merge(&store.output, tree, step, expiry, manner)?;
     let published = replace(store, id, &step.gone, &merged.runs, step.level, cuts, expiry)?;
     if published {
         count(store, &merged);

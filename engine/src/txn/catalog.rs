@@ -13,8 +13,8 @@ The row of the column by which a table's rows expire is of version 2: its type i
 to live in microseconds (i64). A release that knows only version 1 says that it does not know the type, and opens nothing: it would
 show rows that are gone.
 
-Where a table says whether its runs get filters, its attributes have one more, whose key is the byte 0 and `filter`, and whose value is
-`on` or `off`. No layer above has such a key. A release that knows no filters keeps it with the others and writes it back.
+Where a table says how its runs are written, its attributes have more, whose keys begin with the byte 0: `filter`, `on` or `off`, and
+`layout`, `row` or `column`. No layer above has such keys. A release that does not know one keeps it with the others and writes it back.
 
 Ids below [`FIRST_USER_ID`] are the system's own. Ids of tables and storages are never reused, also after a drop: the
 next one is a row of `counters`, written with every commit that takes one.
@@ -29,8 +29,8 @@ use crate::memtable::Kind;
 use crate::row::encode_row;
 use crate::scan::expiry::Expiry;
 use crate::types::{
-    Attributes, Collation, ColumnDef, ColumnId, ColumnType, FilterChoice, NewTable, NewTtl, StorageId, TableDef,
-    TableId, Ttl, Value,
+    Attributes, Collation, ColumnDef, ColumnId, ColumnType, FilterChoice, LayoutChoice, NewTable, NewTtl, RunChoices,
+    StorageId, TableDef, TableId, Ttl, Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,10 +44,13 @@ const COUNTER_IDS: &str = "ids";
 /// What the type of a column is raised by where the table's rows expire by it.
 const EXPIRES_BY: i64 = 256;
 
-/// Among a table's attributes, whether its runs get filters.
+/// Among a table's attributes, whether its runs get filters, and what shape they have.
 const FILTER_ATTRIBUTE: &str = "\0filter";
 const FILTER_ON: &str = "on";
 const FILTER_OFF: &str = "off";
+const LAYOUT_ATTRIBUTE: &str = "\0layout";
+const LAYOUT_ROW: &str = "row";
+const LAYOUT_COLUMN: &str = "column";
 
 /// One row of a system table on its way into the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +68,8 @@ pub(crate) struct Catalog {
     names: BTreeMap<String, TableId>,
     /// The tables whose rows expire, by storage.
     expiring: BTreeMap<StorageId, TableId>,
-    /// What tables say about filters, by storage.
-    filters: BTreeMap<StorageId, FilterChoice>,
+    /// What tables say about their runs, by storage, where they say anything.
+    runs: BTreeMap<StorageId, RunChoices>,
 }
 
 /// What a transaction does to one table.
@@ -115,15 +118,15 @@ impl Catalog {
         if table.ttl.is_some() {
             self.expiring.insert(table.storage, table.id);
         }
-        if table.filter != FilterChoice::Auto {
-            self.filters.insert(table.storage, table.filter);
+        if table.runs != RunChoices::default() {
+            self.runs.insert(table.storage, table.runs);
         }
         self.tables.insert(table.id, table);
     }
 
-    /// Whether the runs of a storage get filters, as far as its table says.
-    pub(crate) fn filter_of(&self, storage: StorageId) -> FilterChoice {
-        self.filters.get(&storage).copied().unwrap_or_default()
+    /// How the runs of a storage are written, as far as its table says.
+    pub(crate) fn runs_of(&self, storage: StorageId) -> RunChoices {
+        self.runs.get(&storage).copied().unwrap_or_default()
     }
 
     /// Whether `storage` holds the rows of `table`.
@@ -150,7 +153,7 @@ impl Catalog {
                 next.tables.remove(id);
                 next.names.remove(&before.name);
                 next.expiring.remove(&before.storage);
-                next.filters.remove(&before.storage);
+                next.runs.remove(&before.storage);
             }
         }
         for after in changes.values().filter_map(|change| change.after.as_ref()) {
@@ -221,7 +224,7 @@ pub(crate) fn define(new: NewTable, id: TableId, storage: StorageId) -> Result<T
         key.push(column.id);
     }
     let ttl = new.ttl.map(|ttl| define_ttl(&name, &columns, &ttl)).transpose()?;
-    Ok(TableDef { id, storage, name, columns, key, ttl, filter: new.filter, attributes: new.attributes })
+    Ok(TableDef { id, storage, name, columns, key, ttl, runs: new.runs, attributes: new.attributes })
 }
 
 /// When a table's rows expire, from what a caller says of it.
@@ -266,7 +269,7 @@ fn system_table(id: u64, name: &str, columns: &[(&str, ColumnType)], key_columns
         columns,
         key,
         ttl: None,
-        filter: FilterChoice::Auto,
+        runs: RunChoices::default(),
         attributes: Attributes::new(),
     })
 }
@@ -331,7 +334,7 @@ impl SystemTables {
     fn table_rows(&self, table: &TableDef, kind: Kind, rows: &mut Vec<SystemRow>) -> Result<()> {
         let key: Vec<u8> = table.key.iter().flat_map(|id| id.0.to_le_bytes()).collect();
         let mut attributes = Vec::new();
-        encode_attributes(&with_filter(table), &mut attributes);
+        encode_attributes(&with_choices(table), &mut attributes);
         let values = [
             number(table.id.0)?,
             Value::Text(table.name.clone()),
@@ -367,25 +370,39 @@ impl SystemTables {
 }
 
 /// A table's attributes as they are stored.
-fn with_filter(table: &TableDef) -> Attributes {
-    let mut attributes = table.attributes.clone();
-    let said = match table.filter {
-        FilterChoice::Auto => return attributes,
-        FilterChoice::On => FILTER_ON,
-        FilterChoice::Off => FILTER_OFF,
+fn with_choices(table: &TableDef) -> Attributes {
+    let filter = match table.runs.filter {
+        FilterChoice::Auto => None,
+        FilterChoice::On => Some(FILTER_ON),
+        FilterChoice::Off => Some(FILTER_OFF),
     };
-    attributes.insert(FILTER_ATTRIBUTE.to_owned(), said.to_owned());
+    let layout = match table.runs.layout {
+        LayoutChoice::Auto => None,
+        LayoutChoice::Row => Some(LAYOUT_ROW),
+        LayoutChoice::Column => Some(LAYOUT_COLUMN),
+    };
+    let mut attributes = table.attributes.clone();
+    for (name, said) in [(FILTER_ATTRIBUTE, filter), (LAYOUT_ATTRIBUTE, layout)] {
+        if let Some(said) = said {
+            attributes.insert(name.to_owned(), said.to_owned());
+        }
+    }
     attributes
 }
 
-/// What stored attributes say about filters, taken out of them.
-fn take_filter(attributes: &mut Attributes) -> FilterChoice {
-    match attributes.remove(FILTER_ATTRIBUTE).as_deref() {
+/// What stored attributes say about runs, taken out of them. What a later release may say more is passed over: it changes no answer.
+fn take_choices(attributes: &mut Attributes) -> RunChoices {
+    let filter = match attributes.remove(FILTER_ATTRIBUTE).as_deref() {
         Some(FILTER_ON) => FilterChoice::On,
         Some(FILTER_OFF) => FilterChoice::Off,
-        // A later release may know more; filters change no answer.
         _ => FilterChoice::Auto,
-    }
+    };
+    let layout = match attributes.remove(LAYOUT_ATTRIBUTE).as_deref() {
+        Some(LAYOUT_ROW) => LayoutChoice::Row,
+        Some(LAYOUT_COLUMN) => LayoutChoice::Column,
+        _ => LayoutChoice::Auto,
+    };
+    RunChoices { filter, layout }
 }
 
 fn number(id: u64) -> Result<Value> {
@@ -597,7 +614,7 @@ impl CatalogLoader {
                 columns: columns.into_iter().map(|(_, column)| column).collect(),
                 key: key_ids.iter().map(|id| ColumnId(u32::from_le_bytes(*id))).collect(),
                 ttl,
-                filter: take_filter(&mut attributes),
+                runs: take_choices(&mut attributes),
                 attributes,
             };
             def.key_columns()?;
@@ -663,7 +680,7 @@ mod tests {
             ],
             key: vec!["b".to_owned(), "a".to_owned()],
             ttl: Some(NewTtl { column: "d".to_owned(), micros: 86_400_000_000 }),
-            filter: FilterChoice::On,
+            runs: RunChoices { filter: FilterChoice::On, layout: LayoutChoice::Row },
             attributes: Attributes::from([("x".to_owned(), String::new())]),
         }
     }
@@ -690,29 +707,37 @@ mod tests {
         let (catalog, next) = loader.finish().unwrap();
         assert_eq!(next, 102);
         assert_eq!(catalog.by_name("t"), Some(&def));
-        assert_eq!(catalog.filter_of(StorageId(101)), FilterChoice::On);
-        assert_eq!(catalog.filter_of(StorageId(102)), FilterChoice::Auto);
+        assert_eq!(catalog.runs_of(StorageId(101)), new_table().runs);
+        assert_eq!(catalog.runs_of(StorageId(102)), RunChoices::default());
     }
 
     #[test]
-    fn what_is_said_about_filters_is_an_attribute_to_those_who_know_none() {
+    fn what_is_said_about_runs_is_attributes_to_those_who_do_not_know_them() {
         let system = SystemTables::new();
-        let stored = |filter| {
-            let def = Arc::new(define(NewTable { filter, ..new_table() }, TableId(100), StorageId(101)).unwrap());
+        let stored = |runs| {
+            let def = Arc::new(define(NewTable { runs, ..new_table() }, TableId(100), StorageId(101)).unwrap());
             let rows = system.rows(&Changes::from([(def.id, Change { before: None, after: Some(def) })]), 102).unwrap();
             let row = rows.iter().find(|row| row.storage == system.tables.storage).unwrap();
             let Value::Bytes(attributes) = values(&system.tables, &row.row)[4].clone() else { panic!("no bytes") };
             decode_attributes(&attributes).unwrap()
         };
-        assert_eq!(stored(FilterChoice::Auto), new_table().attributes);
-        for (choice, said) in [(FilterChoice::On, "on"), (FilterChoice::Off, "off")] {
+        assert_eq!(stored(RunChoices::default()), new_table().attributes);
+        let filter = |filter| RunChoices { filter, ..RunChoices::default() };
+        let layout = |layout| RunChoices { layout, ..RunChoices::default() };
+        for (choice, name, said) in [
+            (filter(FilterChoice::On), "\0filter", "on"),
+            (filter(FilterChoice::Off), "\0filter", "off"),
+            (layout(LayoutChoice::Row), "\0layout", "row"),
+            (layout(LayoutChoice::Column), "\0layout", "column"),
+        ] {
             let mut attributes = stored(choice);
-            assert_eq!(attributes.get("\0filter").unwrap(), said);
-            assert_eq!(take_filter(&mut attributes), choice);
+            assert_eq!(attributes.get(name).unwrap(), said);
+            assert_eq!(take_choices(&mut attributes), choice);
             assert_eq!(attributes, new_table().attributes);
         }
-        let mut later = Attributes::from([("\0filter".to_owned(), "learned".to_owned())]);
-        assert_eq!((take_filter(&mut later), later.len()), (FilterChoice::Auto, 0));
+        let said = |name: &str, said: &str| (name.to_owned(), said.to_owned());
+        let mut later = Attributes::from([said("\0filter", "learned"), said("\0layout", "mixed")]);
+        assert_eq!((take_choices(&mut later), later.len()), (RunChoices::default(), 0));
     }
 
     #[test]

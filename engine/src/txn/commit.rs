@@ -10,6 +10,7 @@ prefix.
 */
 
 use crate::compaction::erased;
+use crate::compaction::output::Manner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::manifest::Edit;
@@ -358,9 +359,9 @@ impl Transaction {
             let trees = store.view().trees;
             let tree = trees.get(&id).map(|storage| &storage.tree);
             let tree = tree.ok_or_else(|| Error::internal("a system table has no storage"))?;
-            // Nobody looks rows of system tables up by their keys.
-            let filter = false;
-            runs.push((id, crate::compaction::flush(&store.output, &tree.schema, &mem, false, filter)?));
+            // Nobody looks rows of system tables up by their keys, which a filter would be for.
+            let manner = Manner::default();
+            runs.push((id, crate::compaction::flush(&store.output, &tree.schema, &mem, false, manner)?));
         }
         Ok(runs)
     }

@@ -10,12 +10,12 @@ against the table by one walk over both in key order, only where their key range
 meet many. The table's gate must be closed meanwhile.
 */
 
-use crate::compaction::output::Shape;
+use crate::compaction::output::{Manner, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::thread;
 use crate::key::{Key, KeyRange};
 use crate::memory::{MemoryUse, Reservation};
-use crate::run::{Layout, RunBatch, RunSchema};
+use crate::run::{RunBatch, RunSchema};
 use crate::scan::expiry::Expiry;
 use crate::scan::merge::{EXPECT_ABSENT, EXPECT_ERASED, Merge, RowStream, Ties};
 use crate::scan::plan::{Edge, Span};
@@ -263,8 +263,7 @@ pub(crate) struct Stager {
     /// Rows that gave way to another of the same load.
     lost: u64,
     expects: bool,
-    /// Whether runs get filters.
-    filter: bool,
+    manner: Manner,
     /// Rows could not be staged, and are nowhere: the transaction must not go on without them.
     failed: Option<(ErrorKind, String)>,
 }
@@ -290,7 +289,7 @@ impl Stager {
             runs: Vec::new(),
             lost: 0,
             expects: false,
-            filter: store.filters_loads(table),
+            manner: store.manner_of_loads(table),
             failed: None,
         }
     }
@@ -337,7 +336,7 @@ impl Stager {
     fn shape(&self) -> Shape {
         // Rows of a transaction carry expectations; those of a load need no number at all.
         let fixed_seq = (self.doubles != Doubles::Fold).then_some(0);
-        Shape { layout: Layout::Column, level: 0, fixed_seq, threads: 0, filter: self.filter }
+        Shape { fixed_seq, ..Shape::of_level(0, self.manner) }
     }
 
     /// That no rows were lost on their way.

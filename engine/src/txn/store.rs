@@ -15,7 +15,7 @@ After a failed write or sync the store is poisoned: reads go on, writes are refu
 */
 
 use crate::compaction::erased::Cut;
-use crate::compaction::output::Output;
+use crate::compaction::output::{Manner, Output};
 use crate::compaction::policy::{self, Round};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::IoRef;
@@ -32,7 +32,7 @@ use crate::txn::gate::Gate;
 use crate::txn::pace::{DelayCause, Pace, Pressure};
 use crate::txn::reserve::Reserve;
 use crate::txn::snapshot::Snapshot;
-use crate::types::{FilterChoice, RunId, Seq, StorageId, TableDef};
+use crate::types::{FilterChoice, RunChoices, RunId, Seq, StorageId, TableDef};
 use crate::wal::{Lsn, Wal};
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -387,22 +387,27 @@ impl Store {
         Ok(Storage { tree: Arc::new(tree), shared: Shared::new(1, 0) })
     }
 
-    /// Whether new runs of a part of a storage's tree get filters: as its table says, else as the database was opened, else where lookups look
-    /// in vain. `None` where that is open too, since few have looked.
-    pub(crate) fn filters(&self, storage: StorageId, tree: &Tree, part: Part) -> Option<bool> {
-        let of_table = self.view().catalog.filter_of(storage);
-        self.filters_as_said(of_table).or_else(|| tree.probes.are_in_vain(part))
+    /// How new runs of a part of a storage's tree are written. They get filters as the table says, else as the database was opened, else
+    /// where lookups look in vain, else as `known` says, which is asked where few have looked.
+    pub(crate) fn manner(&self, storage: StorageId, tree: &Tree, part: Part, known: impl FnOnce() -> bool) -> Manner {
+        let RunChoices { filter, layout } = self.view().catalog.runs_of(storage);
+        let filter = self.filters_as_said(filter).or_else(|| tree.probes.are_in_vain(part));
+        Manner { filter: filter.unwrap_or_else(known), layout }
     }
 
-    /// The same for runs of loads and of large transactions, which lie in the upper levels or the last, and mostly in both one after
+    /// How runs of loads and of large transactions are written, which lie in the upper levels or the last, and mostly in both one after
     /// the other. The table and its tree may be the transaction's own.
-    pub(crate) fn filters_loads(&self, table: &TableDef) -> bool {
+    pub(crate) fn manner_of_loads(&self, table: &TableDef) -> Manner {
         let trees = self.view().trees;
         let in_vain = |part| {
             let tree = trees.get(&table.storage).map(|storage| &storage.tree);
             tree.and_then(|tree| tree.probes.are_in_vain(part)).unwrap_or(false)
         };
-        self.filters_as_said(table.filter).unwrap_or_else(|| in_vain(Part::Upper) || in_vain(Part::Last))
+        let filter = self.filters_as_said(table.runs.filter);
+        Manner {
+            filter: filter.unwrap_or_else(|| in_vain(Part::Upper) || in_vain(Part::Last)),
+            layout: table.runs.layout,
+        }
     }
 
     /// What a table says about filters, or else the database's options; `None` where both leave it open.

@@ -4,7 +4,7 @@ use crate::support::*;
 use omendb_engine::db::{Db, Expectation, Options};
 use omendb_engine::io::IoRef;
 use omendb_engine::key::{Key, KeyRange};
-use omendb_engine::types::{FilterChoice, NewTable, TableDef, Value};
+use omendb_engine::types::{FilterChoice, NewTable, RunChoices, TableDef, Value};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -102,7 +102,8 @@ fn a_table_says_whether_its_runs_get_filters() {
     let db = Db::open(options(&io, FilterChoice::Auto)).unwrap();
     let columns = [("k", omendb_engine::types::ColumnType::Int64), ("v", omendb_engine::types::ColumnType::Int64)];
     let mut txn = db.begin().unwrap();
-    let new = |name, filter| NewTable { filter, ..new_table(name, &columns, &["k"]) };
+    let says = |filter| RunChoices { filter, ..RunChoices::default() };
+    let new = |name, filter| NewTable { runs: says(filter), ..new_table(name, &columns, &["k"]) };
     let on = txn.create_table(new("on", FilterChoice::On)).unwrap();
     let off = txn.create_table(new("off", FilterChoice::Off)).unwrap();
     txn.commit().unwrap();
@@ -120,13 +121,13 @@ fn a_table_says_whether_its_runs_get_filters() {
     // Stronger than what the database is opened with, and durable.
     let db = Db::open(options(&io, FilterChoice::On)).unwrap();
     let there = |name: &str| db.snapshot().unwrap().table(name).unwrap().unwrap();
-    assert_eq!((there("on").filter, there("off").filter), (FilterChoice::On, FilterChoice::Off));
+    assert_eq!((there("on").runs.filter, there("off").runs.filter), (FilterChoice::On, FilterChoice::Off));
     assert!(there("on").attributes.is_empty());
     let mut txn = db.begin().unwrap();
-    let on = txn.set_filter(on.id, FilterChoice::Off).unwrap();
-    let off = txn.set_filter(off.id, FilterChoice::Auto).unwrap();
+    let on = txn.set_run_choices(on.id, says(FilterChoice::Off)).unwrap();
+    let off = txn.set_run_choices(off.id, says(FilterChoice::Auto)).unwrap();
     let emptied = txn.truncate(off.id).unwrap();
-    assert_eq!(emptied.filter, FilterChoice::Auto);
+    assert_eq!(emptied.runs, RunChoices::default());
     txn.commit().unwrap();
     for table in [&on, &emptied] {
         put(&db, table, &spread(1));

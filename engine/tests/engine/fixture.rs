@@ -17,7 +17,7 @@ use arrow::datatypes::IntervalMonthDayNano;
 use omendb_engine::db::{Db, LoadRecord, OnConflict, Options, check_directory};
 use omendb_engine::io::{self, Buffer, IoRef, OpenMode};
 use omendb_engine::key::KeyRange;
-use omendb_engine::types::{ColumnId, ColumnType, FilterChoice, NewTable, TableDef, Value};
+use omendb_engine::types::{ColumnId, ColumnType, FilterChoice, NewTable, RunChoices, TableDef, Value};
 use std::fmt::Write;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -240,7 +240,8 @@ fn make_format_1_filters(io: &IoRef) -> Db {
     for (name, filter) in [("filtered", FilterChoice::On), ("plain", FilterChoice::Off)] {
         let mut txn = db.begin().unwrap();
         let new = new_table(name, &[("k", ColumnType::Text), ("v", ColumnType::Int64)], &["k"]);
-        tables.push(txn.create_table(NewTable { filter, ..new }).unwrap());
+        let runs = RunChoices { filter, ..RunChoices::default() };
+        tables.push(txn.create_table(NewTable { runs, ..new }).unwrap());
         txn.commit().unwrap();
     }
     for table in &tables {

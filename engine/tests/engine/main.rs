@@ -10,6 +10,7 @@ mod catalog;
 mod files;
 mod filters;
 mod fixture;
+mod layouts;
 mod leases;
 mod loads;
 mod model;

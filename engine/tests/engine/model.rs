@@ -8,7 +8,7 @@ use omendb_engine::column::value_at;
 use omendb_engine::db::{Db, Expectation, OnConflict, Options, Row, ScanRequest, Snapshot, WriteKind};
 use omendb_engine::key::{Key, KeyRange};
 use omendb_engine::run::{ColumnPredicate, CompareOp, Test};
-use omendb_engine::types::{ColumnId, ColumnType, FilterChoice, TableDef, Value};
+use omendb_engine::types::{ColumnId, ColumnType, FilterChoice, LayoutChoice, NewTable, RunChoices, TableDef, Value};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -66,10 +66,13 @@ struct World {
 }
 
 impl World {
-    fn new(options: Options, shape: Shape, keys: u64) -> World {
+    fn new(options: Options, shape: Shape, layout: LayoutChoice, keys: u64) -> World {
         let db = Db::open(options.clone()).unwrap();
         let (columns, key) = shape.columns();
-        let table = create(&db, "t", &columns, &key);
+        let runs = RunChoices { layout, ..RunChoices::default() };
+        let mut txn = db.begin().unwrap();
+        let table = txn.create_table(NewTable { runs, ..new_table("t", &columns, &key) }).unwrap();
+        txn.commit().unwrap();
         World { db: Some(db), options, table, shape, model: Model::new(), kept: Vec::new(), keys }
     }
 
@@ -340,7 +343,8 @@ impl World {
 
 fn run(options: Options, shape: Shape, seed: u64, steps: u64) {
     let mut random = Random(seed);
-    let mut world = World::new(options, shape, 700);
+    let layout = [LayoutChoice::Auto, LayoutChoice::Row, LayoutChoice::Column][seed as usize % 3];
+    let mut world = World::new(options, shape, layout, 700);
     for step in 0..steps {
         let before = random.0;
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.step(&mut random)));

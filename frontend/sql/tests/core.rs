@@ -253,7 +253,7 @@ mod errors {
             "CREATE TABLE x (a CHAR(3))",
             "CREATE TABLE x (LIKE t)",
             "CREATE TABLE x (a INT) PARTITION BY RANGE (a)",
-            "CREATE TABLE x (a INT) WITH (layout = 'row')",
+            "CREATE TABLE x (a INT) WITH (index = 'hash')",
             "GRANT SELECT ON t TO bob",
             "MERGE INTO t USING t AS s ON t.a = s.a WHEN MATCHED THEN DELETE",
             "EXPLAIN ANALYZE DELETE FROM t",

@@ -122,7 +122,7 @@ fn a_hidden_row_id_is_a_key_like_others() {
         }],
         key: vec![],
         ttl: None,
-        filter: FilterChoice::Auto,
+        runs: crate::types::RunChoices::default(),
         attributes: Attributes::new(),
     };
     let schema = RunSchema::of(&definition).unwrap();

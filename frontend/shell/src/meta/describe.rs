@@ -9,7 +9,7 @@ use crate::render::{Format, rows_text};
 use crate::shell::{Place, Shell, Step, Stop};
 use omendb_cli::size;
 use omendb_sql::engine::db::{Db, RunStats, TableStats};
-use omendb_sql::engine::types::{ColumnDef, FilterChoice, TableDef};
+use omendb_sql::engine::types::{ColumnDef, FilterChoice, LayoutChoice, TableDef};
 use omendb_sql::types::{DEFAULT_ATTRIBUTE, SqlType};
 use omendb_sql::{SqlError, engine, text};
 use std::collections::BTreeMap;
@@ -53,23 +53,35 @@ fn summary(table: &TableDef, stats: &TableStats, runs: &[RunStats]) -> String {
         None => String::new(),
     };
     format!(
-        "Primary key: {key}\n{expiry}Index: {}\n{}Rows: {about}{}, {} on disk\n",
+        "Primary key: {key}\n{expiry}Index: {}\n{}{}Rows: {about}{}, {} on disk\n",
         kinds(runs),
+        layout(table, runs),
         filters(table, runs),
         size::count(stats.rows),
         size::show(stats.bytes_on_disk)
     )
 }
 
+/// "Layout: row, 2 of 3 runs"; nothing where the table says nothing.
+fn layout(table: &TableDef, runs: &[RunStats]) -> String {
+    let (said, by_rows) = match table.runs.layout {
+        LayoutChoice::Auto => return String::new(),
+        LayoutChoice::Row => ("row", true),
+        LayoutChoice::Column => ("column", false),
+    };
+    let so = runs.iter().filter(|run| run.row_shape == by_rows).count();
+    format!("Layout: {said}, {so} of {} runs\n", runs.len())
+}
+
 /// "Filters: on, 2 of 3 runs (1.1 MiB)"; nothing where no run has one and the table says nothing.
 fn filters(table: &TableDef, runs: &[RunStats]) -> String {
-    let said = match table.filter {
+    let said = match table.runs.filter {
         FilterChoice::Auto => "auto",
         FilterChoice::On => "on",
         FilterChoice::Off => "off",
     };
     let bytes: u64 = runs.iter().map(|run| run.filter_bytes).sum();
-    if bytes == 0 && table.filter == FilterChoice::Auto {
+    if bytes == 0 && table.runs.filter == FilterChoice::Auto {
         return String::new();
     }
     let with = runs.iter().filter(|run| run.filter_bytes > 0).count();

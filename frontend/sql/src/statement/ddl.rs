@@ -26,7 +26,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use omendb_engine::db::OnConflict;
 use omendb_engine::types::{
-    Attributes, Collation, ColumnDef, ColumnId, FilterChoice, NewColumn, NewTable, NewTtl, TableDef,
+    Attributes, Collation, ColumnDef, ColumnId, NewColumn, NewTable, NewTtl, RunChoices, TableDef,
 };
 use std::sync::Arc;
 
@@ -134,16 +134,16 @@ fn definition(context: &Context, create: &CreateTable, table: String) -> Result<
         }
     }
     check_key(&key, &columns)?;
-    let (ttl, filter) = parameters(create, &table, &columns)?;
+    let (ttl, runs) = parameters(create, &table, &columns)?;
     let mut attributes = Attributes::new();
     if let Some(name) = key.name {
         attributes.insert(KEY_NAME_ATTRIBUTE.into(), name);
     }
-    Ok(NewTable { name: table, columns, key: key.columns, ttl, filter, attributes })
+    Ok(NewTable { name: table, columns, key: key.columns, ttl, runs, attributes })
 }
 
-/// When rows expire, and whether runs get filters.
-fn parameters(create: &CreateTable, table: &str, columns: &[NewColumn]) -> Result<(Option<NewTtl>, FilterChoice)> {
+/// When rows expire, and how runs are written.
+fn parameters(create: &CreateTable, table: &str, columns: &[NewColumn]) -> Result<(Option<NewTtl>, RunChoices)> {
     let columns: Vec<_> = columns.iter().map(|column| (column.name.as_str(), column.ty)).collect();
     parameters::of_new(&create.table_options, table, &columns)
 }
@@ -263,7 +263,7 @@ fn check_default(context: &Context, expr: &ast::Expr, name: &str, ty: SqlType) -
             columns: vec![column],
             key: Vec::new(),
             ttl: None,
-            filter: FilterChoice::Auto,
+            runs: RunChoices::default(),
             attributes: Attributes::new(),
         };
         Writer::new(Arc::new(probe))?.batch(&[array])?;
@@ -349,8 +349,8 @@ fn create_table_as(t: &mut Transacted, create: &CreateTable, name: String, query
         let ty = SqlType::of_field(field)?;
         columns.push(NewColumn { name, ty: ty.column, nullable: true, attributes: ty.attributes() });
     }
-    let (ttl, filter) = parameters(create, &name, &columns)?;
-    let table = t.transaction.create_table(NewTable { name, columns, ttl, filter, ..NewTable::default() })?;
+    let (ttl, runs) = parameters(create, &name, &columns)?;
+    let table = t.transaction.create_table(NewTable { name, columns, ttl, runs, ..NewTable::default() })?;
     let plan = as_stored(plan, &table)?;
     let memory = t.context.session.database.load_memory_bytes;
     let writer = Writer::new(table.clone())?;

@@ -5,7 +5,7 @@ Storage parameters of tables: `CREATE TABLE … WITH (…)`, `ALTER TABLE … SE
     ttl          an interval as text, '30 days': rows whose ttl_column lies further back are gone
     ttl_column   a column of type timestamp, timestamptz or date
     filter       auto, on, off: whether runs get filters, which tell most absent keys without reading rows
-    layout       auto
+    layout       auto, row, column: whether all columns of a few rows lie together in runs, or the values of each column
     index        auto
 ```
 
@@ -20,7 +20,7 @@ use crate::types::SqlType;
 use datafusion::sql::sqlparser::ast::{
     AlterTable, AlterTableOperation, CreateTableOptions, Expr, Ident, SqlOption, Statement, Value,
 };
-use omendb_engine::types::{ColumnType, FilterChoice, NewTtl, TableDef};
+use omendb_engine::types::{ColumnType, FilterChoice, LayoutChoice, NewTtl, RunChoices, TableDef};
 
 const NANOS_PER_MICRO: i128 = 1_000;
 const NANOS_PER_DAY: i128 = 86_400_000_000_000;
@@ -30,7 +30,7 @@ const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 struct Parameters {
     ttl_micros: Option<i64>,
     ttl_column: Option<String>,
-    filter: FilterChoice,
+    runs: RunChoices,
 }
 
 impl Parameters {
@@ -39,7 +39,7 @@ impl Parameters {
         Parameters {
             ttl_micros: table.ttl.map(|ttl| ttl.micros),
             ttl_column: column.map(|c| c.name.clone()),
-            filter: table.filter,
+            runs: table.runs,
         }
     }
 
@@ -57,8 +57,9 @@ impl Parameters {
             match name.as_str() {
                 "ttl" => self.ttl_micros = Some(micros(value)?),
                 "ttl_column" => self.ttl_column = Some(column_name(value)?),
-                "filter" => self.filter = filter(value)?,
-                "layout" | "index" => only_auto(&name, value)?,
+                "filter" => self.runs.filter = filter(value)?,
+                "layout" => self.runs.layout = layout(value)?,
+                "index" => only_auto(&name, value)?,
                 _ => return Err(unrecognized(&name)),
             }
             seen.push(name);
@@ -71,8 +72,9 @@ impl Parameters {
             match fold(name).as_str() {
                 "ttl" => self.ttl_micros = None,
                 "ttl_column" => self.ttl_column = None,
-                "filter" => self.filter = FilterChoice::Auto,
-                "layout" | "index" => {}
+                "filter" => self.runs.filter = FilterChoice::Auto,
+                "layout" => self.runs.layout = LayoutChoice::Auto,
+                "index" => {}
                 other => return Err(unrecognized(other)),
             }
         }
@@ -123,8 +125,7 @@ fn text(value: &Expr) -> Option<&str> {
 }
 
 fn only_auto(name: &str, value: &Expr) -> Result<()> {
-    let plain = value.to_string();
-    match text(value).unwrap_or(&plain) {
+    match word(value).as_str() {
         "auto" => Ok(()),
         other => Err(SqlError::unsupported(format!("{name} = '{other}' is not supported"))
             .with_hint(format!("The {name} is chosen by itself: '{name} = auto'."))),
@@ -132,34 +133,45 @@ fn only_auto(name: &str, value: &Expr) -> Result<()> {
 }
 
 fn filter(value: &Expr) -> Result<FilterChoice> {
-    let plain = value.to_string();
-    match text(value).unwrap_or(&plain).to_ascii_lowercase().as_str() {
+    match word(value).as_str() {
         "auto" => Ok(FilterChoice::Auto),
         "on" | "true" => Ok(FilterChoice::On),
         "off" | "false" => Ok(FilterChoice::Off),
-        _ => {
-            let message = format!("invalid value for parameter \"filter\": {value}");
-            Err(SqlError::new(state::INVALID_PARAMETER_VALUE, message).with_hint("It can be auto, on or off."))
-        }
+        _ => Err(invalid("filter", value).with_hint("It can be auto, on or off.")),
     }
+}
+
+fn layout(value: &Expr) -> Result<LayoutChoice> {
+    match word(value).as_str() {
+        "auto" => Ok(LayoutChoice::Auto),
+        "row" => Ok(LayoutChoice::Row),
+        "column" => Ok(LayoutChoice::Column),
+        _ => Err(invalid("layout", value).with_hint("It can be auto, row or column.")),
+    }
+}
+
+/// One of the words that a parameter can be, quoted or not.
+fn word(value: &Expr) -> String {
+    let plain = value.to_string();
+    text(value).unwrap_or(&plain).to_ascii_lowercase()
+}
+
+fn invalid(name: &str, value: &Expr) -> SqlError {
+    SqlError::new(state::INVALID_PARAMETER_VALUE, format!("invalid value for parameter \"{name}\": {value}"))
 }
 
 fn column_name(value: &Expr) -> Result<String> {
     match value {
         Expr::Identifier(ident) => Ok(fold(ident)),
-        value => text(value).map(str::to_owned).ok_or_else(|| {
-            let message = format!("invalid value for parameter \"ttl_column\": {value}");
-            SqlError::new(state::INVALID_PARAMETER_VALUE, message).with_hint("Name a column of the table.")
-        }),
+        value => text(value)
+            .map(str::to_owned)
+            .ok_or_else(|| invalid("ttl_column", value).with_hint("Name a column of the table.")),
     }
 }
 
 /// A time to live in microseconds.
 fn micros(value: &Expr) -> Result<i64> {
-    let invalid = |why: &str| {
-        let message = format!("invalid value for parameter \"ttl\": {value}");
-        SqlError::new(state::INVALID_PARAMETER_VALUE, message).with_detail(why)
-    };
+    let invalid = |why: &str| invalid("ttl", value).with_detail(why);
     let text = text(value)
         .ok_or_else(|| invalid("It is no interval.").with_hint("Write an interval as text: ttl = '30 days'."))?;
     let interval = interval(text)?;
@@ -175,7 +187,7 @@ fn micros(value: &Expr) -> Result<i64> {
     }
 }
 
-/// When rows of a table that is to be made expire, and whether its runs get filters.
+/// When rows of a table that is to be made expire, and how its runs are written.
 ///
 /// # Errors
 /// 22023 for parameters that there are not, for one of `ttl` and `ttl_column` without the other and for a time that is none;
@@ -184,15 +196,15 @@ pub(super) fn of_new(
     options: &CreateTableOptions,
     table: &str,
     columns: &[(&str, ColumnType)],
-) -> Result<(Option<NewTtl>, FilterChoice)> {
+) -> Result<(Option<NewTtl>, RunChoices)> {
     let mut parameters = Parameters::default();
     match options {
         CreateTableOptions::None => {}
         CreateTableOptions::With(options) => parameters.set(options)?,
         _ => return Err(SqlError::unsupported("this form of table options is not supported")),
     }
-    let filter = parameters.filter;
-    Ok((parameters.ttl(table, columns)?, filter))
+    let runs = parameters.runs;
+    Ok((parameters.ttl(table, columns)?, runs))
 }
 
 /// ALTER TABLE … SET (…), RESET (…). The parser makes parameters without values of RESET.
@@ -228,11 +240,11 @@ pub(super) fn alter_table(t: &mut Transacted, statement: &Statement) -> Result<O
         }
     }
     let columns: Vec<(&str, ColumnType)> = table.columns.iter().map(|c| (c.name.as_str(), c.ty)).collect();
-    let filter = parameters.filter;
+    let runs = parameters.runs;
     let ttl = parameters.ttl(&table.name, &columns)?;
     t.transaction.set_ttl(table.id, ttl)?;
-    if filter != before.filter {
-        t.transaction.set_filter(table.id, filter)?;
+    if runs != before.runs {
+        t.transaction.set_run_choices(table.id, runs)?;
     }
     Ok(Done::tag("ALTER TABLE"))
 }
