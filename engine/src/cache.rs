@@ -196,7 +196,12 @@ impl Cache {
     /// Keeps what a lookup finds until it is dropped.
     #[inline]
     pub(crate) fn pin(&self) -> Pin<'_> {
-        Pin::new(&self.counts)
+        Pin::new(&self.counts, &[])
+    }
+
+    /// The same for lookups that were brought frames: these are found, too, where they have left the cache already.
+    pub(crate) fn pin_with<'c>(&'c self, brought: &'c [Arc<Frame>]) -> Pin<'c> {
+        Pin::new(&self.counts, brought)
     }
 
     /// What it holds, and how it does.
@@ -379,6 +384,11 @@ impl Slots {
         }
     }
 
+    /// A frame for `slot` that was brought for the lookup that pins; not counted.
+    pub(crate) fn brought<'p>(&self, slot: usize, pin: &'p Pin<'_>) -> Option<&'p Frame> {
+        pin.brought(|frame| frame.slot == slot && std::ptr::eq(frame.home.as_ptr(), Arc::as_ptr(&self.home)))
+    }
+
     /// The frame in `slot`, not counted.
     #[inline]
     pub(crate) fn look<'p>(&'p self, slot: usize, pin: &'p Pin<'_>) -> Option<&'p Frame> {
@@ -483,6 +493,18 @@ mod tests {
         assert!(stats.bytes > 1000);
         drop(slots);
         assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[test]
+    fn what_was_brought_for_a_lookup_is_there_for_it() {
+        let cache = Cache::new(4000);
+        let (slots, others) = (cache.slots(10), cache.slots(10));
+        let brought: Vec<Arc<Frame>> = (0..10).map(|slot| slots.insert(slot, bytes(1))).collect();
+        assert!(cache.stats().bytes <= 4000);
+        let pin = cache.pin_with(&brought[..9]);
+        assert!((0..9).all(|slot| slots.brought(slot, &pin).unwrap().bytes()[0] == 1));
+        assert!(slots.brought(9, &pin).is_none() && others.brought(3, &pin).is_none());
+        assert!(slots.brought(3, &cache.pin()).is_none());
     }
 
     #[test]

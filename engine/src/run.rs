@@ -41,6 +41,7 @@ pub(crate) mod fuzz;
 mod loaded;
 mod locators;
 mod lookup;
+mod many;
 pub mod meta;
 pub(crate) mod pieces;
 pub mod predicate;

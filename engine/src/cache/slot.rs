@@ -37,6 +37,8 @@ pub(crate) struct Pin<'c> {
     /// As [`Counts::filters`].
     filters: Cell<[u64; 3]>,
     counts: &'c Counts,
+    /// Frames that were brought for this lookup. They may have left the cache again.
+    brought: &'c [Arc<Frame>],
 }
 
 /// How often frames were looked for, and what filters among them came to.
@@ -50,8 +52,20 @@ pub(super) struct Counts {
 
 impl<'c> Pin<'c> {
     #[inline]
-    pub(super) fn new(counts: &'c Counts) -> Self {
-        Pin { guard: epoch::pin(), hits: Cell::new(0), misses: Cell::new(0), filters: Cell::new([0; 3]), counts }
+    pub(super) fn new(counts: &'c Counts, brought: &'c [Arc<Frame>]) -> Self {
+        Pin {
+            guard: epoch::pin(),
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+            filters: Cell::new([0; 3]),
+            counts,
+            brought,
+        }
+    }
+
+    /// A frame that was brought for this lookup and is `wanted`.
+    pub(super) fn brought(&self, wanted: impl Fn(&Frame) -> bool) -> Option<&Frame> {
+        self.brought.iter().map(Arc::as_ref).find(|frame| wanted(frame))
     }
 
     #[inline]

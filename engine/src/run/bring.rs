@@ -8,17 +8,21 @@ alone; where lookups want much of the chunk, it is read whole.
                    └─ block of the filter, for lookups to come
 ```
 
-Frames are read before a lookup [pins](crate::cache::Pin) what it reads, so that no pin waits for a device. What left the cache
-again in the meantime is read once more, by itself.
+Of many, 64 are in flight at a time, and come into the cache in the order in which they are needed: who waits for the first ones goes on
+while the device reads the others.
+
+Frames are read before a lookup [pins](crate::cache::Pin) what it reads, so that no pin waits for a device. What one key was brought and
+left the cache again in the meantime is read once more, by itself; what many were brought they find in any case.
 */
 
 use super::filter::Block;
 use super::format::open_frame;
 use super::loaded::Loaded;
 use super::locators::{Extent, Spot};
-use crate::cache::Pin;
+use crate::cache::{Frame, Pin};
 use crate::error::{ErrorKind, Result};
-use crate::io::{Buffer, File, Op};
+use crate::io::{Buffer, Completion, File, Op};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Reads in flight at once: enough for a device, and a bound on the memory that they take.
@@ -47,9 +51,13 @@ enum What {
     Filter,
 }
 
-/// What the cache does not have, of some runs.
+/// What the cache does not have, of some runs, in the order in which it is needed.
 #[derive(Default)]
-pub(crate) struct Misses<'r>(Vec<Miss<'r>>);
+pub(crate) struct Misses<'r> {
+    all: Vec<Miss<'r>>,
+    /// Since frames of a unit became the unit, which stands behind them: nothing may be taken to be there before so many are read.
+    at_least: usize,
+}
 
 impl<'r> Misses<'r> {
     /// Adds what is missing of a slice, of these columns of the file.
@@ -59,16 +67,21 @@ impl<'r> Misses<'r> {
             let (slot, unit) = loaded.unit_of(spot.tile, column);
             let of_unit = |miss: &&Miss<'_>| miss.slot == slot && std::ptr::eq(miss.loaded, loaded);
             // Keys come in order, and a slice's columns together: what is the same is near.
-            let near = || self.0.iter().rev().take(IN_FLIGHT_MAX).filter(of_unit);
+            let near = || self.all.iter().rev().take(IN_FLIGHT_MAX).filter(of_unit);
             if near().any(|miss| miss.extent == unit || miss.extent == missing.extent) {
                 continue;
             }
             let asked: usize = near().map(|miss| miss.extent.bytes).sum();
             if loaded.reads_whole(unit, missing.held.saturating_add(asked), missing.extent.bytes) {
-                self.0.retain(|miss| !of_unit(&miss));
-                self.0.push(Miss { loaded, what: What::Unit { tile: spot.tile, column }, slot, extent: unit });
+                let before = self.all.len();
+                self.all.retain(|miss| !of_unit(&miss));
+                let is_in_place_of_frames = self.all.len() < before;
+                self.all.push(Miss { loaded, what: What::Unit { tile: spot.tile, column }, slot, extent: unit });
+                if is_in_place_of_frames {
+                    self.at_least = self.all.len();
+                }
             } else {
-                self.0.push(Miss { loaded, what: What::Frame { at: missing.at }, slot, extent: missing.extent });
+                self.all.push(Miss { loaded, what: What::Frame { at: missing.at }, slot, extent: missing.extent });
             }
         }
     }
@@ -77,68 +90,136 @@ impl<'r> Misses<'r> {
     pub(super) fn add_filter(&mut self, loaded: &'r Loaded, spot: &Spot) {
         if let Some((slot, extent)) = loaded.wanted_filter(spot) {
             let is_same = |miss: &Miss<'_>| miss.slot == slot && std::ptr::eq(miss.loaded, loaded);
-            if !self.0.iter().rev().take(IN_FLIGHT_MAX).any(is_same) {
-                self.0.push(Miss { loaded, what: What::Filter, slot, extent });
+            if !self.all.iter().rev().take(IN_FLIGHT_MAX).any(is_same) {
+                self.all.push(Miss { loaded, what: What::Filter, slot, extent });
             }
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
-    /// Reads them, a bounded number at a time, and puts them into the cache. What can't be read or is not what was written stays missing:
-    /// whoever needs it reads it again and gets the error; nobody else does.
+    /// How many there are so far: what was added until now is there once so many are read.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Begins to read them, a bounded number at a time.
+    pub(crate) fn start(self) -> Reading<'r> {
+        let mut reading =
+            Reading { misses: self, started: 0, in_flight: VecDeque::new(), done: 0, brought: Vec::new() };
+        reading.submit();
+        reading
+    }
+
+    /// Reads them all.
     pub(crate) fn read(self) {
-        for misses in self.0.chunks(IN_FLIGHT_MAX) {
-            match misses {
-                [only] => only.keep(only.loaded.file().and_then(|file| only.read_alone(file.as_ref()))),
-                _ => read_together(misses),
-            }
+        self.start().finish();
+    }
+}
+
+/// A read under way; `None` where the run's file could not be opened.
+type Flight = Option<(Arc<dyn File>, Completion)>;
+
+/// Reads on their way into the cache. What can't be read or is not what was written stays missing: whoever needs it reads it again and gets
+/// the error; nobody else does.
+pub(crate) struct Reading<'r> {
+    misses: Misses<'r>,
+    started: usize,
+    in_flight: VecDeque<Flight>,
+    done: usize,
+    /// What was waited for last, which may have left the cache again.
+    brought: Vec<Arc<Frame>>,
+}
+
+impl Reading<'_> {
+    /// Waits until so many of the misses are in the cache, and what was added before them.
+    pub(crate) fn wait_for(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let count = count.max(self.misses.at_least).min(self.misses.all.len());
+        if self.done < count {
+            self.brought.clear();
+        }
+        while self.done < count {
+            self.submit();
+            let Some(miss) = self.misses.all.get(self.done) else { return };
+            self.done += 1;
+            self.brought.extend(miss.arrive(self.in_flight.pop_front().flatten()));
+        }
+    }
+
+    /// What was waited for last.
+    pub(super) fn brought(&self) -> &[Arc<Frame>] {
+        &self.brought
+    }
+
+    /// Waits for all.
+    pub(crate) fn finish(mut self) {
+        self.wait_for(self.misses.len());
+    }
+
+    /// Asks for more once half of what may be in flight is there.
+    fn submit(&mut self) {
+        if self.in_flight.len() > IN_FLIGHT_MAX / 2 {
+            return;
+        }
+        let room = IN_FLIGHT_MAX - self.in_flight.len();
+        let rest = self.misses.all.get(self.started..).unwrap_or_default();
+        let now = rest.get(..room).unwrap_or(rest);
+        self.started += now.len();
+        for of_run in now.chunk_by(|a, b| std::ptr::eq(a.loaded, b.loaded)) {
+            let Some(file) = of_run.first().and_then(|miss| miss.loaded.file().ok()) else {
+                self.in_flight.extend(of_run.iter().map(|_| None));
+                continue;
+            };
+            let completions = match of_run {
+                // Whoever waits at once gains nothing from a queue.
+                [only] if self.misses.all.len() == 1 => vec![Completion::ready(file.run(only.op()))],
+                _ => file.submit_all(of_run.iter().map(Miss::op).collect()),
+            };
+            self.in_flight.extend(completions.into_iter().map(|completion| Some((Arc::clone(&file), completion))));
         }
     }
 }
 
-fn read_together(misses: &[Miss<'_>]) {
-    let mut reads = Vec::with_capacity(misses.len());
-    for of_run in misses.chunk_by(|a, b| std::ptr::eq(a.loaded, b.loaded)) {
-        let Some(file) = of_run.first().and_then(|miss| miss.loaded.file().ok()) else { continue };
-        let read = |Miss { extent, .. }: &Miss<'_>| Op::Read {
-            offset: extent.offset,
-            buffer: Buffer::for_read(extent.offset, extent.bytes),
-        };
-        let completions = file.submit_all(of_run.iter().map(read).collect());
-        reads.extend(of_run.iter().zip(completions).map(|(miss, completion)| (miss, Arc::clone(&file), completion)));
+impl Miss<'_> {
+    fn op(&self) -> Op {
+        let Extent { offset, bytes } = self.extent;
+        Op::Read { offset, buffer: Buffer::for_read(offset, bytes) }
     }
-    for (miss, file, completion) in reads {
-        let whole = completion.wait().map(|done| done.buffer.filter(|buffer| buffer.len() == miss.extent.bytes));
-        miss.keep(match whole {
+
+    /// Waits for what was asked of the device.
+    fn arrive(&self, flight: Flight) -> Option<Arc<Frame>> {
+        let (file, completion) = flight?;
+        let whole = completion.wait().map(|done| done.buffer.filter(|buffer| buffer.len() == self.extent.bytes));
+        self.keep(match whole {
             Ok(Some(buffer)) => Ok(buffer),
             // Short: read it again, patiently.
-            Ok(None) => miss.read_alone(file.as_ref()),
+            Ok(None) => self.read_alone(file.as_ref()),
             Err(e) => Err(e),
-        });
+        })
     }
-}
 
-impl Miss<'_> {
     fn read_alone(&self, file: &dyn File) -> Result<Buffer> {
         file.read_exact_at(self.extent.offset, self.extent.bytes)
     }
 
     /// Checks the bytes and puts them into the cache.
-    fn keep(&self, bytes: Result<Buffer>) {
-        let Ok(bytes) = bytes else { return };
+    fn keep(&self, bytes: Result<Buffer>) -> Option<Arc<Frame>> {
+        let bytes = bytes.ok()?;
         let checked = match self.what {
             What::Unit { tile, column } => self.loaded.verify_unit(tile, column, &bytes, self.extent.offset),
             What::Frame { .. } => open_frame(&bytes, self.loaded.random, self.extent.offset).map(drop),
             What::Filter => self.check_filter(&bytes),
         };
-        match (checked, self.what) {
-            (Ok(()), What::Frame { at }) => drop(self.loaded.slots.insert_part(self.slot, at, &bytes)),
-            (Ok(()), _) => drop(self.loaded.slots.insert(self.slot, bytes[..].into())),
-            (Err(_), _) => {}
-        }
+        checked.ok()?;
+        Some(match self.what {
+            What::Frame { at } => self.loaded.slots.insert_part(self.slot, at, &bytes),
+            What::Unit { .. } | What::Filter => self.loaded.slots.insert(self.slot, bytes[..].into()),
+        })
     }
 
     fn check_filter(&self, bytes: &[u8]) -> Result<()> {

@@ -285,6 +285,13 @@ impl Loaded {
     #[cold]
     fn read_frame<'p>(&'p self, spot: &Spot, column: usize, extent: Extent, pin: &'p Pin<'_>) -> Result<&'p [u8]> {
         let (slot, unit) = self.unit_of(spot.tile, column);
+        if let Some(frame) = self.slots.brought(slot, pin) {
+            match (frame.whole(), frame.part(place_in(unit, extent))) {
+                (Some(whole), _) => return part(whole, unit.offset, extent),
+                (None, Some(bytes)) => return Ok(bytes),
+                (None, None) => {}
+            }
+        }
         let held = self.slots.look(slot, pin).map_or(0, Frame::len);
         if self.reads_whole(unit, held, extent.bytes) {
             let bytes = self.file()?.read_exact_at(unit.offset, unit.bytes)?;

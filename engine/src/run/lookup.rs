@@ -4,7 +4,7 @@ Lookups by key: where a key's row is, and what its columns hold.
 The index names the slice. Where the run has a [`filter`](super::filter) and the cache has its block, that is asked first. What
 the cache lacks of all that will be looked at is read together ([`bring`](super::bring)), and nobody waits for it under a
 pin; then the lookup pins the cache, asks the processor for all that it will look at, searches the key's vectors, and reads
-the other columns' values by position. Many keys are looked for in groups, which hides the memory's latency.
+the other columns' values by position. [`many`](super::many) does the same for many keys at once.
 
 Every slice stores its neighbours' keys, so a lookup knows whether the index sent it to the right slice. If not, that is
 counted and a binary search over the slices answers.
@@ -18,19 +18,14 @@ use super::reader::Run;
 use super::search::Place;
 use super::{seq_from_int, wide};
 use crate::cache::Pin;
-use crate::column::ColumnSink;
 use crate::error::{Error, Result};
 use crate::model::prefetch;
 use crate::types::{ColumnId, ColumnType, Seq, Value};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
 
-/// Keys of a batch that are looked for together: enough to hide the memory's latency.
-const GROUP: usize = 16;
-/// Keys of a batch whose units are brought into the cache before they are looked for.
-const BRING_KEYS_MAX: usize = 256;
 /// Columns of a lookup that take no allocation.
-const CELLS: usize = 8;
+pub(super) const CELLS: usize = 8;
 /// Bytes of a processor's cache line.
 const CACHE_LINE: usize = 64;
 
@@ -179,76 +174,6 @@ impl Run {
         self.meta().min_key.as_slice() <= key && key <= self.meta().max_key.as_slice()
     }
 
-    /// Finds the rows of many keys: a result for each, in their order; in key order it is fastest.
-    ///
-    /// # Errors
-    /// As [`Run::read_row`].
-    pub fn find_many(&self, keys: &[&[u8]], wanted: Wanted<'_>, out: &mut Vec<Option<Found>>) -> Result<()> {
-        let loaded = self.loaded()?;
-        let mut slices = Vec::with_capacity(keys.len());
-        loaded.index.find_batch(keys, &mut slices);
-        let cells = Cells::of(loaded, wanted.columns)?;
-        out.clear();
-        out.resize(keys.len(), None);
-        let mut open: Vec<Sought<'_, '_>> = Vec::new();
-        let each = keys.chunks(BRING_KEYS_MAX).zip(slices.chunks(BRING_KEYS_MAX)).zip(out.chunks_mut(BRING_KEYS_MAX));
-        for ((keys, slices), out) in each {
-            open.clear();
-            {
-                let pin = self.cache().pin();
-                for ((key, slice), out) in keys.iter().zip(slices).zip(out) {
-                    let spot = loaded.spot_of(*slice)?;
-                    let says = loaded.ask_filter(&spot, key, &pin);
-                    if says != Says::Absent {
-                        open.push(Sought { key, spot, says, out });
-                    }
-                }
-            }
-            let mut misses = Misses::default();
-            {
-                let pin = self.cache().pin();
-                for Sought { spot, .. } in &open {
-                    misses.add(loaded, spot, loaded.needs(cells.places(), wanted.seq), &pin);
-                }
-            }
-            let is_here = misses.is_empty();
-            if !is_here {
-                open.iter().for_each(|sought| misses.add_filter(loaded, &sought.spot));
-            }
-            misses.read();
-            for group in open.chunks_mut(GROUP) {
-                self.find_group(loaded, group, wanted.seq)?;
-            }
-            if is_here {
-                let in_vain = |sought: &&Sought<'_, '_>| sought.says == Says::Missing && sought.out.is_none();
-                let mut misses = Misses::default();
-                open.iter().filter(in_vain).for_each(|sought| misses.add_filter(loaded, &sought.spot));
-                misses.read();
-            }
-        }
-        Ok(())
-    }
-
-    /// Finds a few keys in the slices where the index looks, the memory of all of which is asked for first.
-    fn find_group(&self, loaded: &Loaded, group: &mut [Sought<'_, '_>], with_seq: bool) -> Result<()> {
-        let pin = self.cache().pin();
-        let mut payloads: SmallVec<[Option<&[u8]>; GROUP]> = SmallVec::new();
-        for Sought { spot, .. } in &*group {
-            let guarded = loaded.payload(spot, loaded.guard_column(), &pin)?;
-            prefetch_payload(guarded);
-            payloads.push(guarded);
-        }
-        for (sought, guarded) in group.iter_mut().zip(payloads) {
-            let (at, row, exact) = self.locate_in(loaded, sought.key, sought.spot, guarded, &pin)?;
-            if exact {
-                *sought.out = Some(loaded.found(&at, row, with_seq, &pin)?);
-            } else if sought.says == Says::Maybe {
-                pin.filter_erred();
-            }
-        }
-        Ok(())
-    }
-
     #[cfg(test)]
     pub(super) fn find_from(&self, loaded: &Loaded, key: &[u8], slice: usize, pin: &Pin<'_>) -> Result<Option<Found>> {
         let (at, row, exact) = self.locate_from(loaded, key, slice, pin)?;
@@ -268,7 +193,7 @@ impl Run {
 
     /// The slice, the row in it, and whether it has the key. `guarded` is the first key column's payload of the slice where the index
     /// looks.
-    fn locate_in(
+    pub(super) fn locate_in(
         &self,
         loaded: &Loaded,
         key: &[u8],
@@ -302,39 +227,12 @@ impl Run {
         out.append(&mut values);
         Ok(())
     }
-
-    /// As [`Run::read_row`] for many rows, into columns under construction, one for each of the projection. A slice whose rows stand
-    /// together is opened once.
-    ///
-    /// # Errors
-    /// As [`Run::read_row`]; columns may then have got some of their values.
-    pub fn append_rows(
-        &self,
-        rows: &[Found],
-        projection: &[(ColumnId, ColumnType)],
-        sinks: &mut [ColumnSink],
-    ) -> Result<()> {
-        let loaded = self.loaded()?;
-        for rows in rows.chunks(GROUP) {
-            let pin = self.cache().pin();
-            let mut spots: SmallVec<[(Spot, &[Found]); GROUP]> = SmallVec::new();
-            for of_slice in rows.chunk_by(|a, b| a.slice == b.slice) {
-                if let Some(first) = of_slice.first() {
-                    spots.push((loaded.spot_of(wide(first.slice))?, of_slice));
-                }
-            }
-            for ((id, ty), sink) in projection.iter().zip(sinks.iter_mut()) {
-                loaded.append_column(&spots, loaded.place_of(*id, *ty)?, sink, &pin)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Loaded {
     /// What the filter says of a key in a slice, as far as the cache has it.
     #[inline]
-    fn ask_filter(&self, spot: &Spot, key: &[u8], pin: &Pin<'_>) -> Says {
+    pub(super) fn ask_filter(&self, spot: &Spot, key: &[u8], pin: &Pin<'_>) -> Says {
         let Some((block, _)) = self.filter.of_slice(spot.slice) else { return Says::Nothing };
         let slot = self.filter_slot(block);
         // What is not there is no miss: nobody waits for it.
@@ -355,45 +253,15 @@ impl Loaded {
 
     /// The columns that a lookup looks at: those of the key, those at `places`, the kind where rows differ in it, and so the sequence
     /// number if it is wanted.
-    fn needs(&self, places: impl Iterator<Item = usize>, with_seq: bool) -> impl Iterator<Item = usize> {
+    pub(super) fn needs(&self, places: impl Iterator<Item = usize>, with_seq: bool) -> impl Iterator<Item = usize> {
         let seq = (with_seq && self.footer.min_seq != self.footer.max_seq).then(|| self.seq_column());
         let kind = (self.footer.tombstones > 0).then(|| self.kind_column());
         self.key.iter().map(|column| column.place).chain(seq).chain(kind).chain(places)
     }
 
-    /// Appends the values of a column, by its place, of rows in slices.
-    fn append_column(
-        &self,
-        slices: &[(Spot, &[Found])],
-        column: Option<usize>,
-        sink: &mut ColumnSink,
-        pin: &Pin<'_>,
-    ) -> Result<()> {
-        let Some(column) = column else {
-            sink.append_nulls(slices.iter().map(|(_, rows)| rows.len()).sum());
-            return Ok(());
-        };
-        let mut payloads: SmallVec<[Option<&[u8]>; GROUP]> = SmallVec::new();
-        for (spot, _) in slices {
-            let payload = self.payload(spot, column, pin)?;
-            prefetch_payload(payload);
-            payloads.push(payload);
-        }
-        let mut scratch = Vec::new();
-        for ((spot, rows), payload) in slices.iter().zip(payloads) {
-            let Some(vector) = self.vector_in(spot, column, payload)? else {
-                rows.iter().try_for_each(|_| sink.append(&self.default_of(column)))?;
-                continue;
-            };
-            let append = |row: &Found| vector.append_row(wide(row.row), sink, &mut scratch);
-            self.in_frame(rows.iter().try_for_each(append), spot, column)?;
-        }
-        Ok(())
-    }
-
     /// What is to be said of a row that was found.
     #[inline]
-    fn found(&self, spot: &Spot, row: u32, with_seq: bool, pin: &Pin<'_>) -> Result<Found> {
+    pub(super) fn found(&self, spot: &Spot, row: u32, with_seq: bool, pin: &Pin<'_>) -> Result<Found> {
         let seq = if with_seq { Some(self.seq(spot, row, pin)?) } else { None };
         Ok(Found { slice: spot.slice, row, seq, tombstone: self.tombstone(spot, row, pin)? })
     }
@@ -481,15 +349,6 @@ impl<'u> Cells<'u> {
     }
 }
 
-/// A key that is looked for among others.
-struct Sought<'k, 'o> {
-    key: &'k [u8],
-    /// Where the index looks.
-    spot: Spot,
-    says: Says,
-    out: &'o mut Option<Found>,
-}
-
 /// Reads a slice's block of the filter, which would have answered.
 #[cold]
 fn bring_filter(loaded: &Loaded, spot: &Spot) {
@@ -500,7 +359,7 @@ fn bring_filter(loaded: &Loaded, spot: &Spot) {
 
 /// Asks for what every reader of a vector reads first.
 #[inline]
-fn prefetch_payload(payload: Option<&[u8]>) {
+pub(super) fn prefetch_payload(payload: Option<&[u8]>) {
     if let Some(payload) = payload {
         prefetch(payload, 0);
         prefetch(payload, CACHE_LINE);

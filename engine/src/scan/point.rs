@@ -233,154 +233,133 @@ pub(crate) fn get(
     Ok(true)
 }
 
-/// What is known of one of many keys.
-#[derive(Debug)]
-enum Known<'t> {
-    /// No source has said anything yet.
-    Nothing,
-    Run(&'t Arc<RunRef>, Found),
-    Place(Place),
+/// Keys of many that are looked for together: what they need is read from the device side by side.
+const KEYS_AT_ONCE: usize = 256;
+
+/// A row that is there: which of the keys asked for it has, and its number, 0 where that was not asked for.
+type Live = (u32, Seq);
+
+/// The rows of many keys, in the order in which they were found.
+struct Rows {
+    live: Vec<Live>,
+    /// The stored columns of the projection.
+    sinks: Vec<ColumnSink>,
 }
 
-impl Known<'_> {
-    fn is_open(&self) -> bool {
-        matches!(self, Known::Nothing)
-    }
+/// A key that was asked for: its first bytes as a number, by which most are told apart at once, its bytes, and its place among those
+/// asked for.
+type Asked<'k> = (u64, &'k [u8], u32);
 
-    /// The number of the row that is there, 0 where that was not asked for; `None` where no row is.
-    fn seq(&self) -> Option<Seq> {
-        match self {
-            Known::Nothing => None,
-            Known::Run(run, found) => (!found.tombstone).then(|| run.seq_of(found).unwrap_or_default()),
-            Known::Place(place) => (!place.is_tombstone()).then(|| place.seq()),
-        }
-    }
+fn asked(key: &Key, which: u32) -> Asked<'_> {
+    let key: &[u8] = key.as_ref();
+    let mut first = [0; 8];
+    first.iter_mut().zip(key).for_each(|(byte, of_key)| *byte = *of_key);
+    (u64::from_be_bytes(first), key, which)
 }
 
-/// The place of a key that has a row, and the row's number.
-type Live = (usize, Seq);
-
-/// Many lookups at once, in the order of their keys, so that what lies together is read together. Each source is asked for all
-/// keys that no newer one knows.
-struct Batch<'t> {
-    keys: Vec<&'t [u8]>,
-    known: Vec<Known<'t>>,
-    open: usize,
+/// Some of many keys, in their order, so that what lies together is read together. Each source is asked for those that no newer one
+/// knows.
+struct Batch<'k, 't> {
+    keys: &'k [Asked<'k>],
+    /// Those that no source has said anything about yet.
+    open: Vec<bool>,
+    left: usize,
+    tree: &'t Tree,
+    wanted: Wanted<'k>,
     tally: Tally<'t>,
 }
 
-impl<'t> Batch<'t> {
-    fn new(keys: Vec<&'t [u8]>, tree: &'t Tree) -> Self {
-        let open = keys.len();
-        Batch { known: keys.iter().map(|_| Known::Nothing).collect(), keys, open, tally: tree.probes.tally() }
+impl<'k, 't> Batch<'k, 't> {
+    fn new(keys: &'k [Asked<'k>], tree: &'t Tree, wanted: Wanted<'k>) -> Self {
+        let (open, left) = (vec![true; keys.len()], keys.len());
+        Batch { keys, open, left, tree, wanted, tally: tree.probes.tally() }
     }
 
-    fn ask(&mut self, source: &'t Source, at: Seq, wanted: Wanted<'_>) -> Result<()> {
+    fn ask(&mut self, source: &'t Source, at: Seq, rows: &mut Rows) -> Result<()> {
         match source {
-            Source::Run(run) => self.ask_run(run, 0..self.keys.len(), wanted, Part::Upper),
-            Source::Mem(mem) => {
-                self.ask_each(|key| find_in_mem(mem, key, at));
-                Ok(())
-            }
-            Source::Erased(erased) => {
-                self.ask_each(|key| find_in_range(erased, key, at));
-                Ok(())
-            }
+            Source::Run(run) => self.ask_runs([(run, 0..self.keys.len())], Part::Upper, rows),
+            Source::Mem(mem) => self.ask_each(|key| find_in_mem(mem, key, at), rows),
+            Source::Erased(erased) => self.ask_each(|key| find_in_range(erased, key, at), rows),
         }
     }
 
-    fn ask_each(&mut self, find: impl Fn(&[u8]) -> Option<Place>) {
-        for (key, known) in self.keys.iter().zip(&mut self.known) {
-            if known.is_open()
-                && let Some(place) = find(key)
-            {
-                *known = Known::Place(place);
-                self.open -= 1;
+    fn ask_each(&mut self, find: impl Fn(&[u8]) -> Option<Place>, rows: &mut Rows) -> Result<()> {
+        let mut values = Vec::new();
+        for ((_, key, which), open) in self.keys.iter().zip(&mut self.open) {
+            let Some(place) = (if *open { find(key) } else { None }) else { continue };
+            *open = false;
+            self.left -= 1;
+            if !place.is_tombstone() {
+                values.clear();
+                place.values(&self.tree.schema, self.wanted.columns, &mut values)?;
+                rows.sinks.iter_mut().zip(&values).try_for_each(|(sink, value)| sink.append(value))?;
+                rows.live.push((*which, place.seq()));
             }
         }
+        Ok(())
     }
 
-    /// Asks a run of a part of the tree for the keys at `places`.
-    fn ask_run(&mut self, run: &'t Arc<RunRef>, places: Range<usize>, wanted: Wanted<'_>, part: Part) -> Result<()> {
-        let keys = self.keys.get(places.clone()).unwrap_or_default();
-        let start = places.start + keys.partition_point(|key| *key < run.first_key());
-        let end = places.start + keys.partition_point(|key| *key <= run.last_key());
-        let is_open = |place: &usize| self.known.get(*place).is_some_and(Known::is_open);
-        let places: Vec<usize> = (start..end).filter(is_open).collect();
-        let keys: Vec<&[u8]> = places.iter().filter_map(|place| self.keys.get(*place).copied()).collect();
-        if keys.is_empty() {
+    /// Asks runs of a part of the tree that share no key, each for the keys at some places.
+    fn ask_runs(
+        &mut self,
+        runs: impl IntoIterator<Item = (&'t Arc<RunRef>, Range<usize>)>,
+        part: Part,
+        rows: &mut Rows,
+    ) -> Result<()> {
+        let mut misses = Misses::default();
+        let mut searches = Vec::new();
+        for (run, places) in runs {
+            let (first, last) = (run.first_key(), run.last_key());
+            let keys = self.keys.iter().zip(&self.open).enumerate().skip(places.start).take(places.len());
+            let keys = keys.filter(|(_, ((_, key, _), open))| **open && *key >= first && *key <= last);
+            let keys: Vec<(usize, &[u8])> = keys.map(|(place, ((_, key, _), _))| (place, *key)).collect();
+            if !keys.is_empty() {
+                searches.push((run, keys.len(), run.run.search_for(&keys, self.wanted, &mut misses)?));
+            }
+        }
+        let mut reading = misses.start();
+        for (run, asked, search) in searches {
+            let mut found = 0;
+            search.go_on(&mut reading, &mut rows.sinks, |(place, row)| {
+                found += 1;
+                self.open.get_mut(place).into_iter().for_each(|open| *open = false);
+                if let Some((_, _, which)) = self.keys.get(place).filter(|_| !row.tombstone) {
+                    rows.live.push((*which, run.seq_of(&row).unwrap_or_default()));
+                }
+            })?;
+            self.left -= found;
+            let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+            self.tally.probes(part, count(found), count(asked - found));
+        }
+        reading.finish();
+        Ok(())
+    }
+
+    fn ask_all(&mut self, overlay: &'t [Layer], at: Seq, rows: &mut Rows) -> Result<()> {
+        for layer in overlay {
+            self.ask(&layer.source, layer.at, rows)?;
+        }
+        if !self.tree.active.is_empty() {
+            self.ask_each(|key| find_in_mem(&self.tree.active, key, at), rows)?;
+        }
+        for source in &self.tree.upper {
+            if self.left == 0 {
+                return Ok(());
+            }
+            self.ask(source, at, rows)?;
+        }
+        if self.left == 0 {
             return Ok(());
         }
-        let mut found = Vec::new();
-        run.run.find_many(&keys, wanted, &mut found)?;
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let vain = found.iter().filter(|found| found.is_none()).count();
-        self.tally.probes(part, count(found.len() - vain), count(vain));
-        for (place, found) in places.into_iter().zip(found) {
-            if let (Some(known), Some(found)) = (self.known.get_mut(place), found) {
-                *known = Known::Run(run, found);
-                self.open -= 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn ask_all(&mut self, overlay: &'t [Layer], tree: &'t Tree, at: Seq, wanted: Wanted<'_>) -> Result<()> {
-        for layer in overlay {
-            self.ask(&layer.source, layer.at, wanted)?;
-        }
-        if !tree.active.is_empty() {
-            self.ask_each(|key| find_in_mem(&tree.active, key, at));
-        }
-        for source in &tree.upper {
-            if self.open == 0 {
-                return Ok(());
-            }
-            self.ask(source, at, wanted)?;
-        }
         let mut start = 0;
-        for run in &tree.last {
-            let rest = self.keys.get(start..).unwrap_or_default();
-            if self.open == 0 || rest.is_empty() {
-                return Ok(());
-            }
-            let end = start + rest.partition_point(|key| *key <= run.last_key());
-            self.ask_run(run, start..end, wanted, Part::Last)?;
-            start = end;
-        }
-        Ok(())
-    }
-
-    /// The stored columns of the rows that are there, and for each row the place of its key and its number.
-    fn read(&self, tree: &Tree, projection: &Projection) -> Result<(Vec<ArrayRef>, Vec<Live>)> {
-        let live = self.known.iter().enumerate().filter_map(|(place, known)| Some((place, known.seq()?)));
-        let live: Vec<Live> = live.collect();
-        let sinks = projection.stored.iter().map(|(_, ty)| ColumnSink::new(*ty, live.len()));
-        let mut sinks: Vec<ColumnSink> = sinks.collect();
-        let (mut rows, mut values) = (Vec::new(), Vec::new());
-        let mut rest = live.as_slice();
-        while let Some(first) = rest.first().and_then(|(place, _)| self.known.get(*place)) {
-            match first {
-                Known::Nothing => return Err(Error::internal("a row is there that no source has")),
-                Known::Place(place) => {
-                    values.clear();
-                    place.values(&tree.schema, &projection.stored, &mut values)?;
-                    sinks.iter_mut().zip(&values).try_for_each(|(sink, value)| sink.append(value))?;
-                    rest = rest.get(1..).unwrap_or_default();
-                }
-                Known::Run(run, _) => {
-                    let of_run = rest.iter().map_while(|(place, _)| match self.known.get(*place) {
-                        Some(Known::Run(other, found)) if Arc::ptr_eq(run, other) => Some(*found),
-                        _ => None,
-                    });
-                    rows.clear();
-                    rows.extend(of_run);
-                    run.run.append_rows(&rows, &projection.stored, &mut sinks)?;
-                    rest = rest.get(rows.len()..).unwrap_or_default();
-                }
-            }
-        }
-        Ok((sinks.into_iter().map(ColumnSink::finish).collect(), live))
+        let keys = self.keys;
+        let last = self.tree.last.iter().map(|run| {
+            let rest = keys.get(start..).unwrap_or_default();
+            let places = start..start + rest.partition_point(|(_, key, _)| *key <= run.last_key());
+            start = places.end;
+            (run, places)
+        });
+        self.ask_runs(last.filter(|(_, places)| !places.is_empty()), Part::Last, rows)
     }
 }
 
@@ -394,18 +373,21 @@ pub(crate) fn read_many(
     schema: &SchemaRef,
 ) -> Result<(RecordBatch, Vec<u32>)> {
     let count = u32::try_from(keys.len()).map_err(|_| Error::invalid("more than 2^32 keys"))?;
-    let mut sorted: Vec<(&[u8], u32)> = keys.iter().map(Key::as_ref).zip(0..count).collect();
+    let mut sorted: Vec<Asked<'_>> = keys.iter().zip(0..count).map(|(key, which)| asked(key, which)).collect();
     sorted.sort_unstable();
-    let mut batch = Batch::new(sorted.iter().map(|(key, _)| *key).collect(), tree);
-    batch.ask_all(overlay, tree, at, Wanted { columns: &projection.stored, seq: projection.has_seq() })?;
-    let (columns, live) = batch.read(tree, projection)?;
+    let wanted = Wanted { columns: &projection.stored, seq: projection.has_seq() };
+    let sinks = projection.stored.iter().map(|(_, ty)| ColumnSink::new(*ty, keys.len()));
+    let mut found = Rows { live: Vec::with_capacity(keys.len()), sinks: sinks.collect() };
+    for keys in sorted.chunks(KEYS_AT_ONCE) {
+        Batch::new(keys, tree, wanted).ask_all(overlay, at, &mut found)?;
+    }
+    let columns: Vec<ArrayRef> = found.sinks.into_iter().map(ColumnSink::finish).collect();
 
     // Rows that have expired go, and the others get into the order of the keys asked for.
-    let mut rows: Vec<(u32, u32, Seq)> = Vec::with_capacity(live.len());
-    for ((place, seq), row) in live.into_iter().zip(0..count) {
-        let which = sorted.get(place).map(|(_, which)| *which);
+    let mut rows: Vec<(u32, u32, Seq)> = Vec::with_capacity(found.live.len());
+    for ((which, seq), row) in found.live.into_iter().zip(0..count) {
         if !has_expired(projection, &columns, row)? {
-            rows.push((which.ok_or_else(|| Error::internal("a row answers no key"))?, row, seq));
+            rows.push((which, row, seq));
         }
     }
     rows.sort_unstable();

@@ -54,8 +54,7 @@ fn every_key_is_found_with_and_without_the_filter_in_the_cache() {
             let keys: Vec<&[u8]> = table.rows.iter().map(|row| row.key.as_slice()).collect();
             for run in [&run, &open(&io, &meta)] {
                 for _ in 0..2 {
-                    let mut found = Vec::new();
-                    run.find_many(&keys, Wanted::NUMBER, &mut found).unwrap();
+                    let (found, _) = run.get_many(&keys, Wanted::NUMBER).unwrap();
                     assert!(found.iter().all(Option::is_some));
                 }
             }
@@ -73,8 +72,8 @@ fn absent_keys_are_told_and_counted() {
         let ask = || match many {
             false => absent.iter().for_each(|key| assert_eq!(run.find(key).unwrap(), None)),
             true => {
-                let (keys, mut found) = (absent.iter().map(Vec::as_slice).collect::<Vec<_>>(), Vec::new());
-                run.find_many(&keys, Wanted::NUMBER, &mut found).unwrap();
+                let keys: Vec<&[u8]> = absent.iter().map(Vec::as_slice).collect();
+                let (found, _) = run.get_many(&keys, Wanted::NUMBER).unwrap();
                 assert!(found.len() == keys.len() && found.iter().all(Option::is_none));
             }
         };

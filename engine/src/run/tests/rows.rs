@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::cache::Cache;
-use crate::column::{ColumnSink, value_at};
+use crate::column::value_at;
 use crate::error::ErrorKind;
 use crate::model::IndexChoice;
 use crate::run::*;
@@ -159,9 +159,9 @@ fn a_column_that_the_run_does_not_have_is_null() {
     let mut values = Vec::new();
     run.read_row(&found, &projection, &mut values).unwrap();
     assert_eq!(values, [Value::Null, table.rows[50].values[1].clone(), Value::Int(7)]);
-    let mut sinks: Vec<ColumnSink> = projection.iter().map(|(_, ty)| ColumnSink::new(*ty, 1)).collect();
-    run.append_rows(&[found], &projection, &mut sinks).unwrap();
-    let cells = sinks.into_iter().zip(&projection).map(|(sink, (_, ty))| value_at(&sink.finish(), 0, *ty).unwrap());
+    let wanted = Wanted { columns: &projection, seq: false };
+    let (_, columns) = run.get_many(&[&table.rows[50].key], wanted).unwrap();
+    let cells = columns.iter().zip(&projection).map(|(column, (_, ty))| value_at(column, 0, *ty).unwrap());
     assert_eq!(cells.collect::<Vec<_>>(), values);
     assert_eq!(run.slice_stats(0, ColumnId(99)).unwrap(), None);
     let wrong = run.read_row(&found, &[(ColumnId(16), ColumnType::Text)], &mut values);
@@ -219,8 +219,7 @@ fn many_keys_are_found_at_once() {
     let mut keys: Vec<Vec<u8>> = table.rows.iter().map(|row| row.key.clone()).collect();
     keys.extend(table.rows.iter().flat_map(|row| neighbours(&row.key)));
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-    let mut found = Vec::new();
-    run.find_many(&keys, Wanted::NUMBER, &mut found).unwrap();
+    let (found, _) = run.get_many(&keys, Wanted::NUMBER).unwrap();
     assert!(keys.iter().zip(&found).all(|(key, found)| run.find(key).unwrap() == *found));
 }
 
@@ -237,12 +236,10 @@ fn a_cold_lookup_reads_its_slice_and_not_its_tile() {
         let run = Run::open(&io, dir(), meta.clone(), &cache).unwrap();
         let look_up = |rows: &[usize]| {
             let keys: Vec<&[u8]> = rows.iter().map(|row| table.rows[*row].key.as_slice()).collect();
-            let mut all = Vec::new();
-            if many {
-                run.find_many(&keys, wanted, &mut all).unwrap();
-            } else {
-                all.extend(keys.iter().map(|key| run.get(key, wanted, &mut Vec::new()).unwrap()));
-            }
+            let all = match many {
+                true => run.get_many(&keys, wanted).unwrap().0,
+                false => keys.iter().map(|key| run.get(key, wanted, &mut Vec::new()).unwrap()).collect(),
+            };
             for (row, found) in rows.iter().zip(all) {
                 let (found, expected, mut values) = (found.unwrap(), &table.rows[*row], Vec::new());
                 run.read_row(&found, wanted.columns, &mut values).unwrap();
@@ -267,6 +264,29 @@ fn a_cold_lookup_reads_its_slice_and_not_its_tile() {
     }
 }
 
+/// What a group of keys was brought it finds, though the cache has let go of it already.
+#[test]
+fn a_batch_that_is_larger_than_the_cache_reads_nothing_twice() {
+    let random = &mut Random(22);
+    let table = table(schema(&[ColumnType::Int64], &[ColumnType::Uuid, ColumnType::Int64]), 9000, PLAIN, random);
+    let io = files();
+    let meta = write(&io, 1, &table, options(Layout::Row, Some(16), 0), random);
+    let cache = Cache::new(8 << 10);
+    let run = Run::open(&io, dir(), meta.clone(), &cache).unwrap();
+    let rows: Vec<usize> = (0..9000).step_by(20).collect();
+    let keys: Vec<&[u8]> = rows.iter().map(|row| table.rows[*row].key.as_slice()).collect();
+    let (found, columns) = run.get_many(&keys, Wanted { columns: &table.schema.columns, seq: true }).unwrap();
+    assert_eq!(found.iter().flatten().count(), rows.len());
+    for (at, row) in rows.iter().enumerate() {
+        for ((column, (_, ty)), value) in columns.iter().zip(&table.schema.columns).zip(&table.rows[*row].values) {
+            assert!(same(&value_at(column.as_ref(), at, *ty).unwrap(), value));
+        }
+    }
+    let stats = cache.stats();
+    assert!(stats.misses > 50, "what was brought had left the cache: {stats:?}");
+    assert!(stats.evictions <= 450, "no tile came twice: {stats:?}");
+}
+
 #[test]
 fn many_rows_are_read_as_they_are_read_one_by_one() {
     let random = &mut Random(18);
@@ -283,11 +303,10 @@ fn many_rows_are_read_as_they_are_read_one_by_one() {
             let picks: Vec<usize> = (0..random.below(60)).map(|_| random.below(900)).collect();
             let near = picks.iter().flat_map(|pick| (*pick..900).take(picks.len() % 5));
             let all: Vec<usize> = near.chain(picks.iter().copied()).collect();
-            let found: Vec<Found> = all.iter().map(|row| run.find(&table.rows[*row].key).unwrap().unwrap()).collect();
-            let mut sinks: Vec<ColumnSink> = projection.iter().map(|(_, ty)| ColumnSink::new(*ty, 0)).collect();
-            run.append_rows(&found, &projection, &mut sinks).unwrap();
-            let columns: Vec<_> = sinks.into_iter().map(ColumnSink::finish).collect();
-            for (at, found) in found.iter().enumerate() {
+            let keys: Vec<&[u8]> = all.iter().map(|row| table.rows[*row].key.as_slice()).collect();
+            let (found, columns) = run.get_many(&keys, Wanted { columns: &projection, seq: true }).unwrap();
+            assert!(keys.iter().zip(&found).all(|(key, found)| run.find(key).unwrap() == *found));
+            for (at, found) in found.iter().flatten().filter(|found| !found.tombstone).enumerate() {
                 let mut values = Vec::new();
                 run.read_row(found, &projection, &mut values).unwrap();
                 for ((column, (_, ty)), value) in columns.iter().zip(&projection).zip(&values) {
