@@ -1,8 +1,8 @@
 /*!
 `compare`: two results, measure by measure.
 
-What is compared are medians of samples: of the operations a second in each interval of the run, and of each operation's percentiles in
-each interval. The ratio comes with an interval of confidence ([`crate::bootstrap`]). Many measures are looked at at once, so each is
+What is compared are medians of samples: of the operations a second in each interval of the run, of each operation's percentiles in
+each interval, and, of cold runs, of the bytes that an operation has read from the device. The ratio comes with an interval of confidence ([`crate::bootstrap`]). Many measures are looked at at once, so each is
 held to a confidence such that *all* of them together are wrong in one of twenty comparisons of equal programs (Bonferroni); a
 difference smaller than the threshold is none, however sure it is.
 
@@ -17,7 +17,7 @@ use crate::result::{OperationSample, RunResult, Sample};
 use crate::run::print;
 use crate::table;
 use omendb_cli::report::say;
-use omendb_cli::{Colour, Exit};
+use omendb_cli::{Colour, Exit, size};
 use omendb_engine::io::random::Random;
 use serde_json::json;
 use std::path::Path;
@@ -52,6 +52,8 @@ enum Unit {
     Rate,
     /// Nanoseconds: less is better.
     Nanos,
+    /// Less is better.
+    Bytes,
 }
 
 /// What is said of a measure.
@@ -175,6 +177,9 @@ fn measures(a: &[RunResult], b: &[RunResult]) -> Result<Vec<Measure>, Failure> {
                 add(format!("{name} {percentile} from when due"), |sample| sample.response.as_ref());
             }
         }
+        let samples = |results: &[RunResult]| results.iter().map(|result| device_bytes(result, place)).collect();
+        let name = format!("{name} device bytes");
+        measures.push(Measure { name, unit: Unit::Bytes, a: samples(a), b: samples(b), is_judged: true });
     }
     measures.retain(|measure| median_of(&measure.a).is_some() && median_of(&measure.b).is_some());
     Ok(measures)
@@ -200,6 +205,12 @@ fn percentiles(
     of: fn(&Quantiles) -> u64,
 ) -> Vec<f64> {
     of_operation(result, place).filter_map(times).map(|quantiles| of(quantiles) as f64).collect()
+}
+
+/// What an operation has read from the device, in each interval of a cold run.
+fn device_bytes(result: &RunResult, place: usize) -> Vec<f64> {
+    let each = |operation: &OperationSample| Some(operation.device_bytes? as f64 / operation.count as f64);
+    of_operation(result, place).filter_map(each).collect()
 }
 
 /// Whether the usual interval has some operations beyond a percentile.
@@ -249,7 +260,8 @@ fn text(rows: &[Judged<'_>], colour: Colour) -> String {
     let figure = |measure: &Measure, runs: &[Vec<f64>]| match (measure.unit, median_of(runs)) {
         (_, None) => "—".to_owned(),
         (Unit::Rate, Some(x)) => format!("{x:.0}"),
-        (Unit::Nanos, Some(x)) => show(nanos(x)),
+        (Unit::Nanos, Some(x)) => show(whole(x)),
+        (Unit::Bytes, Some(x)) => size::show(whole(x)),
     };
     let row = |(measure, ratio, verdict): &Judged<'_>| {
         let shown = match ratio {
@@ -282,9 +294,9 @@ fn text(rows: &[Judged<'_>], colour: Colour) -> String {
     format!("{table}\n{end}\n")
 }
 
-/// A median of whole numbers of nanoseconds.
+/// A median of whole numbers, of nanoseconds or bytes.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
-fn nanos(x: f64) -> u64 {
+fn whole(x: f64) -> u64 {
     x as u64
 }
 
@@ -292,7 +304,11 @@ fn json_text(rows: &[Judged<'_>]) -> String {
     let row = |(measure, ratio, verdict): &Judged<'_>| {
         json!({
             "measure": measure.name,
-            "unit": if measure.unit == Unit::Rate { "1/s" } else { "ns" },
+            "unit": match measure.unit {
+                Unit::Rate => "1/s",
+                Unit::Nanos => "ns",
+                Unit::Bytes => "bytes",
+            },
             "a": median_of(&measure.a),
             "b": median_of(&measure.b),
             "ratio": ratio.map(|ratio| ratio.ratio),
@@ -313,11 +329,11 @@ mod tests {
     /// A run of `seconds` with one operation `get` whose times are `factor` times those of factor 1, but for noise.
     fn run(factor: f64, noise_seed: u64, seconds: u64, per_second: u64) -> RunResult {
         let mut random = Random::new(noise_seed);
-        let mut noisy = |x: f64| nanos(x * factor * (1.0 + 0.03 * (random.below(2001) as f64 / 1000.0 - 1.0)));
+        let mut noisy = |x: f64| whole(x * factor * (1.0 + 0.03 * (random.below(2001) as f64 / 1000.0 - 1.0)));
         let mut sample = |at: u64| {
             let service =
                 Quantiles { p50: noisy(2000.0), p90: noisy(3000.0), p99: noisy(9000.0), p999: noisy(50_000.0), max: 1 };
-            let count = nanos(per_second as f64 * 2000.0 / noisy(2000.0) as f64);
+            let count = whole(per_second as f64 * 2000.0 / noisy(2000.0) as f64);
             let operations = vec![OperationSample { count, rows: count, service, ..OperationSample::default() }];
             Sample { at_seconds: at as f64, seconds: 1.0, operations, engine: None }
         };
@@ -373,6 +389,20 @@ mod tests {
         assert_eq!(of(&verdicts, "get p99.9"), Verdict::TooFew);
         let short = super::tests::verdicts(run(1.0, 1, 5, 100_000), run(2.0, 2, 5, 100_000));
         assert!(short.iter().all(|(_, verdict)| *verdict == Verdict::TooFew), "{short:?}");
+    }
+
+    #[test]
+    fn cold_runs_are_compared_by_what_they_read_too() {
+        let cold = |factor: f64, seed| {
+            let mut result = run(1.0, seed, 30, 100_000);
+            for operation in result.samples.iter_mut().flat_map(|sample| &mut sample.operations) {
+                operation.device_bytes = Some(whole(operation.count as f64 * 8192.0 * factor));
+            }
+            result
+        };
+        assert_eq!(of(&verdicts(cold(1.0, 1), cold(1.0, 2)), "get device bytes"), Verdict::Same);
+        assert_eq!(of(&verdicts(cold(1.0, 1), cold(1.1, 2)), "get device bytes"), Verdict::Worse);
+        assert_eq!(of(&verdicts(cold(1.0, 1), cold(0.9, 2)), "get device bytes"), Verdict::Better);
     }
 
     #[test]
