@@ -96,6 +96,8 @@ def main():
     opened = json.loads(sys.stdin.readline())
     config = {"threads": opened["threads"], "memory_limit": f"{opened['memory_mib']}MiB"}
     connection = duckdb.connect(opened["file"], config=config)
+    # It is printed where the answers are, of whatever takes more than two seconds.
+    connection.execute("SET enable_progress_bar = false")
     print(json.dumps({"version": duckdb.__version__}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
