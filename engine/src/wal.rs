@@ -125,6 +125,9 @@ const LAG_MAX: Duration = Duration::from_secs(1);
 /// How long the log must rest before it writes a watermark.
 const REST: Duration = Duration::from_millis(100);
 
+/// How long the log must rest before it gives the space of its spares back.
+const LONG_REST: Duration = Duration::from_secs(10);
+
 /// When a commit counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
@@ -417,7 +420,8 @@ impl Wal {
     }
 
     /// Does what is due and no commit waits for: syncs after an interval, writes what has gathered, writes a watermark after a
-    /// rest, and prepares the next segment. To be called every few milliseconds by a background thread.
+    /// rest, prepares the next segment, and removes spare ones after a long rest. To be called every few milliseconds by a background
+    /// thread.
     pub fn tick(&self) -> Result<()> {
         let mut state = self.state.lock();
         if state.closed || state.poison.is_some() || state.writer.is_none() {
@@ -433,7 +437,13 @@ impl Wal {
             _ if self.is_resting(&state) => state = self.rest(state)?,
             _ => {}
         }
-        self.prepare_ahead(state)
+        let is_long = !state.spares.is_empty() && self.has_passed(LONG_REST, state.last_append_nanos);
+        self.prepare_ahead(state)?;
+        if is_long {
+            // What can't be removed now is when the log is opened again.
+            let _ = self.give_up_spares();
+        }
+        Ok(())
     }
 
     /// Makes everything durable and ends the current segment before it is full. Gives the position at which the next one begins.
@@ -471,7 +481,7 @@ impl Wal {
         }
     }
 
-    /// Gives the space of spare segments back, for whoever finds the disk full. Gives whether there was any.
+    /// Gives the space of spare segments back: for whoever finds the disk full, and after a long rest. Gives whether there was any.
     pub fn give_up_spares(&self) -> Result<bool> {
         let spares = std::mem::take(&mut self.state.lock().spares);
         self.remove_spares(&spares).map(|()| !spares.is_empty())

@@ -84,6 +84,32 @@ fn a_log_in_a_steady_state_writes_no_zeros() {
 }
 
 #[test]
+fn a_log_that_rests_for_long_keeps_no_spares() {
+    let simulation = Simulation::new(5, SimOptions::default());
+    let disk = simulation.disk();
+    let report = simulation.run(move |io| {
+        let (wal, _) = open(&io);
+        let records: Records = (0..30).map(|n| append_synced(&wal, &record(n, 3000))).collect();
+        let released = records.last().unwrap().0;
+        wal.release_before(released).unwrap();
+        wal.tick().unwrap();
+        let with_spares = log_files(&io);
+        thread::sleep(LONG_REST / 2);
+        wal.tick().unwrap();
+        assert_eq!(log_files(&io), with_spares);
+        thread::sleep(LONG_REST);
+        wal.tick().unwrap();
+        assert_eq!(log_files(&io), with_spares - SPARES_MAX);
+        let mut expect = vec![append_synced(&wal, &record(30, 3000))];
+        expect.extend((31..60).map(|n| append_synced(&wal, &record(n, 3000))));
+        drop(wal);
+        assert_eq!(reopen(&io, released).unwrap(), expect);
+    });
+    report.into_result().unwrap();
+    assert!(log_files(&disk.crash(Survivors::AllLost).io()) > 0);
+}
+
+#[test]
 fn what_a_segment_held_before_never_comes_back() {
     let io = memory();
     let (wal, expect, released) = reused_log(&io);
