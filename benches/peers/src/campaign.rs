@@ -298,6 +298,7 @@ fn measure_one(common: &Common, job: &Job, system: System) -> Result<Report> {
         durability,
         cache_bytes: common.cache_mib * MIB,
         memtable_bytes,
+        keeps_log: false,
         tools: common.tools.clone(),
     };
     let report = match &job.kind {
@@ -311,7 +312,8 @@ fn measure_one(common: &Common, job: &Job, system: System) -> Result<Report> {
         }
         Kind::Reopen { log_bytes, batch } => {
             let memtable_bytes = usize::try_from(log_bytes * LOG_TO_MEMTABLE)?;
-            reopen(system, setup(Durability::Periodic, memtable_bytes), *log_bytes, *batch)
+            let setup = Setup { keeps_log: true, ..setup(Durability::Periodic, memtable_bytes) };
+            reopen(system, setup, *log_bytes, *batch)
         }
         Kind::Metrics(args) => {
             let plan = plan(common, args);

@@ -159,6 +159,8 @@ pub(crate) struct Setup {
     pub(crate) cache_bytes: usize,
     /// Bytes of one memtable.
     pub(crate) memtable_bytes: usize,
+    /// Nothing leaves the log: memtables hold all of it, and there is no checkpoint.
+    pub(crate) keeps_log: bool,
 }
 
 /// Full memtables that may wait for their flush, everywhere.

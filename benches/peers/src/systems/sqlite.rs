@@ -30,6 +30,10 @@ impl Sqlite {
         };
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", synchronous)?;
+        if setup.keeps_log {
+            // A checkpoint begins the log anew, which would never be long.
+            db.pragma_update(None, "wal_autocheckpoint", 0)?;
+        }
         // Negative: KiB instead of pages.
         db.pragma_update(None, "cache_size", -i64::try_from(setup.cache_bytes >> 10)?)?;
         db.execute_batch(

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Commits between two looks at the log's size.
 const LOOK_EVERY: u64 = 1_000;
 
+/// A log that holds less than a part of its rows' bytes is one that rows leave.
+const LEAVING: u64 = 8;
+
 /// Commits between two syncs, where somebody has to call for them.
 const HARDEN_EVERY: u64 = 20_000;
 
@@ -31,8 +34,13 @@ pub(super) fn fill(store: &dyn Store, log_bytes: u64, batch: u64) -> Result<()> 
         if commit % HARDEN_EVERY == 0 && store.wants_hardening() {
             store.harden()?;
         }
-        if commit % LOOK_EVERY == 0 && filled_bytes(store, rows)? >= log_bytes {
-            break;
+        if commit % LOOK_EVERY == 0 {
+            if filled_bytes(store, rows)? >= log_bytes {
+                break;
+            }
+            if rows * ROW_BYTES / LEAVING > log_bytes {
+                return Err(format!("rows leave the log: it has {} bytes of {rows} rows", store.log_bytes()?).into());
+            }
         }
     }
     store.harden()?;
