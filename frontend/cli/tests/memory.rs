@@ -6,6 +6,7 @@ Memory that a thread has freed goes back to the system, though the thread does n
 
 use omendb_cli::memory;
 use std::sync::mpsc;
+use std::time::Duration;
 
 #[global_allocator]
 static ALLOCATOR: memory::Allocator = memory::Allocator;
@@ -19,7 +20,7 @@ fn resident() -> u64 {
 
 #[test]
 fn what_an_idle_thread_has_freed_is_not_kept() {
-    memory::return_at_once();
+    memory::return_soon();
     let before = resident();
     let (freed_in, freed) = mpsc::channel();
     let (end, ended) = mpsc::channel::<()>();
@@ -31,9 +32,14 @@ fn what_an_idle_thread_has_freed_is_not_kept() {
         ended.recv().unwrap();
     });
     let held = freed.recv().unwrap();
-    let after = resident();
+    assert!(held > before + 200 * 1024, "{before} KiB, then {held} KiB");
+    // It goes within a second; how soon this machine gets to it is another matter.
+    let mut waits = 0;
+    while resident() >= before + 64 * 1024 {
+        waits += 1;
+        assert!(waits < 600, "{before} KiB, {held} KiB held, {} KiB after a minute", resident());
+        std::thread::sleep(Duration::from_millis(100));
+    }
     end.send(()).unwrap();
     idle.join().unwrap();
-    assert!(held > before + 200 * 1024, "{before} KiB, then {held} KiB");
-    assert!(after < before + 64 * 1024, "{before} KiB, {held} KiB held, {after} KiB after");
 }

@@ -42,6 +42,6 @@ use std::process::ExitCode;
 static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
-    memory::return_at_once();
+    memory::return_soon();
     start::run(std::env::args_os().collect()).into()
 }

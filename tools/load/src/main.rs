@@ -7,6 +7,6 @@ use std::process::ExitCode;
 static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
-    memory::return_at_once();
+    memory::return_soon();
     omendb_load::run(std::env::args_os().collect()).into()
 }
