@@ -21,7 +21,9 @@ const MIB: usize = 1 << 20;
 const WARMUP_SECONDS: f64 = 1.0;
 
 /// Memtables that hold the whole log: rows in memory take several times their bytes in the log.
-const LOG_TO_MEMTABLE: u64 = 8;
+const LOG_TO_MEMTABLE: u64 = 4;
+/// The largest that OmenDB takes.
+const MEMTABLE_BYTES_MAX: u64 = 4 << 30;
 
 /// A workload with its settings.
 #[derive(Debug, Clone)]
@@ -311,7 +313,7 @@ fn measure_one(common: &Common, job: &Job, system: System) -> Result<Report> {
             finish(spawn(&Task { system, setup, work: Work::Reads { rows: *rows, seconds: *seconds } })?)
         }
         Kind::Reopen { log_bytes, batch } => {
-            let memtable_bytes = usize::try_from(log_bytes * LOG_TO_MEMTABLE)?;
+            let memtable_bytes = usize::try_from((log_bytes * LOG_TO_MEMTABLE).min(MEMTABLE_BYTES_MAX))?;
             let setup = Setup { keeps_log: true, ..setup(Durability::Periodic, memtable_bytes) };
             reopen(system, setup, *log_bytes, *batch)
         }

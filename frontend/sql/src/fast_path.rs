@@ -2,8 +2,8 @@
 Key lookups and key ranges without DataFusion, whose planning costs more than they do.
 
 A statement is recognised once, from its tree, and kept: by a prepared statement, or under its text. What is recognised
-is a SELECT of plain columns of one stored table, whose WHERE fixes the first columns of the key, and perhaps bounds the
-next one; ORDER BY along the key in either direction, LIMIT. It runs on the engine and on the reader's own thread.
+is a SELECT of plain columns of one stored table, whose WHERE says what the first columns of the key equal, each one value or one of a list,
+and perhaps bounds the next one; ORDER BY along the key in either direction, LIMIT. It runs on the engine and on the reader's own thread.
 
 The fast path never decides what a statement means: constants are read by the rules of [`crate::statement::literal`], which
 takes only what both ways read alike, and whatever is in doubt goes the long way. A test holds both ways together.
@@ -21,7 +21,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 use omendb_engine::column::ColumnSink;
 use omendb_engine::db::{Row, ScanRequest, Snapshot};
-use omendb_engine::key::KeySchema;
+use omendb_engine::key::{Key, KeyRange, KeySchema};
 use omendb_engine::types::{ColumnId, ColumnType, TableDef, Value};
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -34,6 +34,9 @@ const STATEMENTS_MAX: usize = 1024;
 
 /// Bytes of a statement that is worth keeping under its text.
 const TEXT_BYTES_MAX: usize = 4096;
+
+/// Keys, or first columns of keys, that a statement may ask for; with more, planning is what costs least.
+const PREFIXES_MAX: usize = 1024;
 
 /// Statements recognised so far, under their text.
 #[derive(Debug, Default)]
@@ -82,11 +85,32 @@ impl Term {
     }
 }
 
-/// What the first columns of the key equal, and the bounds of the next one.
+/// What the first columns of the key equal, each one of some terms, and the bounds of the next one.
 #[derive(Debug)]
 struct Condition {
-    prefix: Vec<(ColumnType, Term)>,
+    prefix: Vec<(ColumnType, Vec<Term>)>,
     bounds: Option<(ColumnType, Bound<Term>, Bound<Term>)>,
+}
+
+impl Condition {
+    /// All first columns of keys that it asks for, some of them twice perhaps; `None` when it takes the long way.
+    fn prefixes(&self, params: &[ScalarValue]) -> Option<Vec<Vec<Value>>> {
+        let mut prefixes = vec![Vec::with_capacity(self.prefix.len())];
+        for (ty, terms) in &self.prefix {
+            let values = terms.iter().map(|term| term.value(*ty, params)).collect::<Option<Vec<_>>>()?;
+            let longer = |prefix: Vec<Value>| {
+                values.iter().map(move |value| prefix.iter().chain([value]).cloned().collect::<Vec<_>>())
+            };
+            prefixes = match values.as_slice() {
+                [only] => {
+                    prefixes.iter_mut().for_each(|prefix| prefix.push(only.clone()));
+                    prefixes
+                }
+                _ => prefixes.into_iter().flat_map(longer).collect(),
+            };
+        }
+        Some(prefixes)
+    }
 }
 
 /// How many rows are wanted.
@@ -115,11 +139,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Runs it; `None` when it takes the long way, since the table has changed or a parameter is not plain.
     pub(crate) fn run(&self, session: &Arc<Inner>, params: &[ScalarValue]) -> Result<Option<Outcome>> {
-        let Some(prefix) =
-            self.condition.prefix.iter().map(|(ty, term)| term.value(*ty, params)).collect::<Option<Vec<_>>>()
-        else {
-            return Ok(None);
-        };
+        let Some(prefixes) = self.condition.prefixes(params) else { return Ok(None) };
         let limit = match self.limit {
             Limit::None => None,
             Limit::Rows(rows) => Some(rows),
@@ -132,10 +152,12 @@ impl Plan {
         if !self.is_current(&snapshot)? {
             return Ok(None);
         }
-        if self.condition.bounds.is_none() && prefix.len() == self.keys.columns().len() && limit != Some(0) {
-            return self.get(&snapshot, &prefix).map(|rows| Some(Outcome::Rows(rows)));
+        let is_whole_key = self.condition.prefix.len() == self.keys.columns().len();
+        match prefixes.as_slice() {
+            [key] if is_whole_key && limit != Some(0) => self.get(&snapshot, key).map(|rows| Some(Outcome::Rows(rows))),
+            keys if is_whole_key => self.get_many(&snapshot, keys, limit).map(|rows| Some(Outcome::Rows(rows))),
+            prefixes => self.scan(session, snapshot, prefixes, limit, params),
         }
-        self.scan(session, snapshot, &prefix, limit, params)
     }
 
     /// Whether the table is still what it was.
@@ -159,11 +181,23 @@ impl Plan {
         Ok(Rows::ready(self.schema.clone(), vec![batch]))
     }
 
+    fn get_many(&self, snapshot: &Snapshot, keys: &[Vec<Value>], limit: Option<usize>) -> Result<Rows> {
+        let mut keys = keys.iter().map(|key| self.keys.encode(key)).collect::<Result<Vec<_>, _>>()?;
+        keys.sort_unstable();
+        keys.dedup();
+        if self.reverse {
+            keys.reverse();
+        }
+        let (batch, _) = snapshot.multi_get(&self.table, &keys, &self.columns)?;
+        let batch = batch.slice(0, limit.unwrap_or(usize::MAX).min(batch.num_rows()));
+        Ok(Rows::ready(self.schema.clone(), vec![seen_by_datafusion(&batch, &self.schema, &self.types)?]))
+    }
+
     fn scan(
         &self,
         session: &Arc<Inner>,
         snapshot: Snapshot,
-        prefix: &[Value],
+        prefixes: &[Vec<Value>],
         limit: Option<usize>,
         params: &[ScalarValue],
     ) -> Result<Option<Outcome>> {
@@ -181,15 +215,19 @@ impl Plan {
                 _ => return Ok(None),
             },
         };
-        let range = key_range(&self.keys, prefix, lower.as_ref(), upper.as_ref())?;
-        if limit == Some(0) || is_empty(&range) {
+        let range = |prefix: &Vec<Value>| key_range(&self.keys, prefix, lower.as_ref(), upper.as_ref());
+        let mut ranges = prefixes.iter().map(range).collect::<Result<Vec<_>>>()?;
+        ranges.retain(|range| !is_empty(range));
+        ranges.sort_unstable_by(|a, b| begin(a).cmp(&begin(b)));
+        ranges.dedup();
+        if limit == Some(0) || ranges.is_empty() {
             return Ok(Some(Outcome::Rows(Rows::ready(self.schema.clone(), Vec::new()))));
         }
         let running = session.begin_statement()?;
         let mut scan = snapshot.scan(
             &self.table,
             ScanRequest {
-                ranges: vec![range],
+                ranges,
                 projection: self.columns.clone(),
                 predicates: Vec::new(),
                 filter: Vec::new(),
@@ -205,6 +243,14 @@ impl Plan {
             })
         });
         Ok(Some(Outcome::Rows(Rows::new(self.schema.clone(), Source::Scan(Box::new(batches)), Some(running)))))
+    }
+}
+
+/// Where a range of keys begins: those of different first columns share no key.
+fn begin(range: &KeyRange) -> Option<&Key> {
+    match &range.start {
+        Bound::Included(key) | Bound::Excluded(key) => Some(key),
+        Bound::Unbounded => None,
     }
 }
 
@@ -271,6 +317,15 @@ mod tests {
             "(a = 1) AND ((b < 3))",
             "t.a = 1 AND t.b = 2",
             "a = '1' AND b = '2'",
+            "a IN (2, -1, 2, 9) AND b = 7",
+            "b IN (30, 1) AND a IN (3, -3, 0)",
+            "a = 1 AND b IN (5, 99, 4)",
+            "a IN (1) AND b IN (8)",
+            "a IN (0, 3, -2)",
+            "a IN (3, 0, 3) AND b BETWEEN 28 AND 29",
+            "a IN (-3, 9) AND b > 27",
+            "(a) IN ((1), '2') AND b <= 2",
+            "a IN (8, 9) AND b = 1",
         ];
         let columns = ["*", "b, a", "c AS x, a AS y", "d, n, a"];
         let tails = ["", " ORDER BY a, b", " ORDER BY a DESC, b DESC", " ORDER BY b DESC LIMIT 3", " LIMIT 0"];
@@ -333,6 +388,15 @@ mod tests {
             "WITH t AS (SELECT 1 AS a) SELECT * FROM t WHERE a = 1",
             "SELECT * FROM s WHERE k = 'x' AND at > '2024-01-01'",
             "SELECT count(*) FROM t WHERE a = 1",
+            "SELECT * FROM t WHERE a NOT IN (1, 2)",
+            "SELECT * FROM t WHERE a IN (1, NULL)",
+            "SELECT * FROM t WHERE a IN (1, 2.5)",
+            "SELECT * FROM t WHERE a IN (1, 2) AND a = 1",
+            "SELECT * FROM t WHERE a IN (1, 2) AND a > 1",
+            "SELECT * FROM t WHERE a IN (SELECT 1)",
+            "SELECT * FROM t WHERE a = 1 AND b IN (1, b)",
+            "SELECT * FROM t WHERE a IN (1, 2) AND b = 3 ORDER BY b, a",
+            "SELECT * FROM t WHERE a IN (1, 2) ORDER BY b",
         ] {
             assert!(recognised(&session, sql).is_none(), "{sql}");
         }
@@ -364,5 +428,26 @@ mod tests {
         assert_eq!(run(ScalarValue::Int64(Some(1)), ScalarValue::Int32(Some(1)), 10), 10);
         assert_eq!(run(ScalarValue::Int64(Some(1 << 40)), ScalarValue::Int32(Some(1)), 10), 0);
         assert_eq!(run(ScalarValue::Int64(None), ScalarValue::Int32(Some(1)), 10), 0);
+        let listed = session.prepare("SELECT c FROM t WHERE a IN ($1, $2, 3) AND b = $3 ORDER BY a").unwrap();
+        let run = |a: ScalarValue, b: i64| {
+            let params = [a, ScalarValue::Int64(Some(-3)), ScalarValue::Int64(Some(b))];
+            shown(listed.execute(&params)).lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(run(ScalarValue::Int64(Some(0)), 4), ["c4|", "c4|", "c4|"]);
+        assert_eq!(run(ScalarValue::Int64(Some(-3)), 4), ["c4|", "c4|"]);
+        assert_eq!(run(ScalarValue::Int64(None), 4), ["c4|", "c4|"]);
+        assert_eq!(run(ScalarValue::Int64(Some(0)), 31), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_list_too_long_takes_the_long_way() {
+        let session = filled();
+        let list = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+        let sql = |a: usize, b: usize| format!("SELECT c FROM t WHERE a IN ({}) AND b IN ({})", list(a), list(b));
+        assert!(recognised(&session, &sql(32, 32)).is_some());
+        assert!(recognised(&session, &sql(32, 33)).is_none());
+        for sql in [sql(32, 32), sql(32, 33)] {
+            assert_eq!(shown(session.execute(&sql)).lines().count(), 1 + 4 * 30, "{sql}");
+        }
     }
 }

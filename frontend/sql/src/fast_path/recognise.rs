@@ -4,7 +4,7 @@ Which statements the fast path takes, read from their trees.
 Every part of a statement is looked at: one that is not expected here sends it the long way.
 */
 
-use super::{Condition, Limit, Plan, Term};
+use super::{Condition, Limit, PREFIXES_MAX, Plan, Term};
 use crate::error::Result;
 use crate::session::{Inner, SCHEMA};
 use crate::statement::context::{fold, table_name};
@@ -130,7 +130,8 @@ struct Names<'a> {
 /// What WHERE says of one column of the key.
 #[derive(Default)]
 struct Said {
-    equal: Option<Term>,
+    /// It equals one of these.
+    among: Option<Vec<Term>>,
     lower: Option<Bound<Term>>,
     upper: Option<Bound<Term>>,
 }
@@ -141,7 +142,10 @@ impl Names<'_> {
         let condition = self.condition(select.selection.as_ref()?)?;
         let reverse = match &query.order_by {
             None => false,
-            Some(order_by) => self.direction(order_by, &output, condition.prefix.len())?,
+            Some(order_by) => {
+                let fixed = condition.prefix.iter().take_while(|(_, terms)| terms.len() == 1).count();
+                self.direction(order_by, &output, fixed)?
+            }
         };
         let fields: Vec<_> = output.iter().map(|(name, column)| field_of(column).with_name(name)).collect();
         Some(Plan {
@@ -196,7 +200,7 @@ impl Names<'_> {
         }
     }
 
-    /// A condition that fixes the first columns of the key and perhaps bounds the next one, and says nothing else.
+    /// A condition that says what the first columns of the key equal, perhaps bounds the next one, and says nothing else.
     fn condition(&self, selection: &Expr) -> Option<Condition> {
         let key: Vec<&ColumnDef> = self.table.key.iter().filter_map(|id| self.table.column_by_id(*id)).collect();
         let mut said: Vec<Said> = key.iter().map(|_| Said::default()).collect();
@@ -214,6 +218,14 @@ impl Names<'_> {
                     say(&key, &mut said, column, &BinaryOperator::GtEq, low)?;
                     say(&key, &mut said, column, &BinaryOperator::LtEq, high)?;
                 }
+                Expr::InList { expr, list, negated: false } => {
+                    let column = self.column(expr)?;
+                    let terms = list.iter().map(|to| term(to, column)).collect::<Option<Vec<_>>>()?;
+                    let place = key.iter().position(|c| c.id == column.id)?;
+                    if said.get_mut(place)?.among.replace(terms).is_some() {
+                        return None;
+                    }
+                }
                 _ => return None,
             }
         }
@@ -223,15 +235,19 @@ impl Names<'_> {
         for (column, said) in key.iter().zip(said) {
             let ty = column.ty;
             match said {
-                Said { equal: None, lower: None, upper: None } => ended = true,
+                Said { among: None, lower: None, upper: None } => ended = true,
                 _ if ended => return None,
-                Said { equal: Some(term), lower: None, upper: None } => prefix.push((ty, term)),
-                Said { equal: None, lower, upper } => {
+                Said { among: Some(terms), lower: None, upper: None } => prefix.push((ty, terms)),
+                Said { among: None, lower, upper } => {
                     bounds = Some((ty, lower.unwrap_or(Bound::Unbounded), upper.unwrap_or(Bound::Unbounded)));
                     ended = true;
                 }
-                Said { equal: Some(_), .. } => return None,
+                Said { among: Some(_), .. } => return None,
             }
+        }
+        let count = prefix.iter().try_fold(1_usize, |count, (_, terms)| count.checked_mul(terms.len()));
+        if count.is_none_or(|count| count == 0 || count > PREFIXES_MAX) {
+            return None;
         }
         (!prefix.is_empty() || bounds.is_some()).then_some(Condition { prefix, bounds })
     }
@@ -286,7 +302,7 @@ fn say(key: &[&ColumnDef], said: &mut [Said], column: &ColumnDef, op: &BinaryOpe
     let said = said.get_mut(place)?;
     let term = term(to, column)?;
     let taken = match op {
-        BinaryOperator::Eq => said.equal.replace(term).is_some(),
+        BinaryOperator::Eq => said.among.replace(vec![term]).is_some(),
         BinaryOperator::Gt => said.lower.replace(Bound::Excluded(term)).is_some(),
         BinaryOperator::GtEq => said.lower.replace(Bound::Included(term)).is_some(),
         BinaryOperator::Lt => said.upper.replace(Bound::Excluded(term)).is_some(),
