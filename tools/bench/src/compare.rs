@@ -1,8 +1,8 @@
 /*!
 `compare`: two results, measure by measure.
 
-What is compared are samples: the operations a second in each interval of the run, each operation's percentiles in each interval, and, of
-cold runs, the bytes that an operation has read from the device. Those of the same interval of a pair of runs make a ratio, whose median comes with an interval of confidence ([`crate::bootstrap`]). Many measures are looked at at once, so each is
+What is compared are medians of samples: of the operations a second in each interval of the run, of each operation's percentiles in
+each interval, and, of cold runs, of the bytes that an operation has read from the device. The ratio comes with an interval of confidence ([`crate::bootstrap`]). Many measures are looked at at once, so each is
 held to a confidence such that *all* of them together are wrong in one of twenty comparisons of equal programs (Bonferroni); a
 difference smaller than the threshold is none, however sure it is.
 
@@ -39,7 +39,7 @@ const PERCENTILES: [Percentile; 4] =
 struct Measure {
     name: String,
     unit: Unit,
-    /// Samples of each run, one an interval; NaN where there was none.
+    /// Samples of each run.
     a: Vec<Vec<f64>>,
     b: Vec<Vec<f64>>,
     /// Whether there is enough of it in each interval.
@@ -190,9 +190,12 @@ fn throughput(result: &RunResult) -> Vec<f64> {
     result.whole_samples().map(|sample| count(sample) as f64 / sample.seconds).collect()
 }
 
-/// The samples of one operation, interval by interval, where it has any.
-fn of_operation(result: &RunResult, place: usize) -> impl Iterator<Item = Option<&OperationSample>> {
-    result.whole_samples().map(move |sample| sample.operations.get(place).filter(|operation| operation.count > 0))
+/// The samples of one operation that have any.
+fn of_operation(result: &RunResult, place: usize) -> impl Iterator<Item = &OperationSample> {
+    result
+        .whole_samples()
+        .filter_map(move |sample| sample.operations.get(place))
+        .filter(|operation| operation.count > 0)
 }
 
 fn percentiles(
@@ -201,19 +204,18 @@ fn percentiles(
     times: fn(&OperationSample) -> Option<&Quantiles>,
     of: fn(&Quantiles) -> u64,
 ) -> Vec<f64> {
-    let time = |operation: Option<&OperationSample>| operation.and_then(times).map_or(f64::NAN, |q| of(q) as f64);
-    of_operation(result, place).map(time).collect()
+    of_operation(result, place).filter_map(times).map(|quantiles| of(quantiles) as f64).collect()
 }
 
 /// What an operation has read from the device, in each interval of a cold run.
 fn device_bytes(result: &RunResult, place: usize) -> Vec<f64> {
     let each = |operation: &OperationSample| Some(operation.device_bytes? as f64 / operation.count as f64);
-    of_operation(result, place).map(|operation| operation.and_then(each).unwrap_or(f64::NAN)).collect()
+    of_operation(result, place).filter_map(each).collect()
 }
 
 /// Whether the usual interval has some operations beyond a percentile.
 fn is_enough(result: &RunResult, place: usize, quantile: f64) -> bool {
-    let counts = of_operation(result, place).flatten().map(|operation| operation.count as f64).collect();
+    let counts = of_operation(result, place).map(|operation| operation.count as f64).collect();
     median_of(&[counts]).is_some_and(|count| count * (1.0 - quantile) >= BEYOND_MIN)
 }
 
@@ -274,7 +276,7 @@ fn text(rows: &[Judged<'_>], colour: Colour) -> String {
         cells.push(verdict.words().into());
         cells
     };
-    let header = ["median of the intervals'", "A", "B", "B/A, pairwise", "confidence", "verdict"];
+    let header = ["median of the intervals'", "A", "B", "B/A", "confidence", "verdict"];
     let table = table::render(&header, &rows.iter().map(row).collect::<Vec<_>>());
     let named = |wanted: Verdict| {
         let names: Vec<&str> = rows
