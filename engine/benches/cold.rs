@@ -264,10 +264,10 @@ fn main() -> Result<()> {
             println!("    fio is not installed");
         } else {
             let (rate_of_fio, least, most) = spread(fios);
-            let ratio = rate / rate_of_fio;
+            let ratio = rate * of(|m| m.reads).0 / rate_of_fio;
             println!(
-                "    fio, {block_bytes} bytes, {in_flight} in flight: {rate_of_fio:>8.0} reads/s ({least:.0} to {most:.0}); lookups a read of \
-                 fio's {ratio:.2}"
+                "    fio, {block_bytes} bytes, {in_flight} in flight: {rate_of_fio:>8.0} reads/s ({least:.0} to {most:.0}); our reads \
+                 beside those {ratio:.2}"
             );
         }
     }

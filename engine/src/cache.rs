@@ -384,9 +384,10 @@ impl Slots {
         }
     }
 
-    /// A frame for `slot` that was brought for the lookup that pins; not counted.
-    pub(crate) fn brought<'p>(&self, slot: usize, pin: &'p Pin<'_>) -> Option<&'p Frame> {
-        pin.brought(|frame| frame.slot == slot && std::ptr::eq(frame.home.as_ptr(), Arc::as_ptr(&self.home)))
+    /// The frames for `slot` that were brought for the lookup that pins, each with a part of its own perhaps; not counted.
+    pub(crate) fn brought<'p>(&self, slot: usize, pin: &'p Pin<'_>) -> impl Iterator<Item = &'p Frame> {
+        let home = Arc::as_ptr(&self.home);
+        pin.brought().filter(move |frame| frame.slot == slot && std::ptr::eq(frame.home.as_ptr(), home))
     }
 
     /// The frame in `slot`, not counted.
@@ -502,9 +503,10 @@ mod tests {
         let brought: Vec<Arc<Frame>> = (0..10).map(|slot| slots.insert(slot, bytes(1))).collect();
         assert!(cache.stats().bytes <= 4000);
         let pin = cache.pin_with(&brought[..9]);
-        assert!((0..9).all(|slot| slots.brought(slot, &pin).unwrap().bytes()[0] == 1));
-        assert!(slots.brought(9, &pin).is_none() && others.brought(3, &pin).is_none());
-        assert!(slots.brought(3, &cache.pin()).is_none());
+        assert!((0..9).all(|slot| slots.brought(slot, &pin).all(|frame| frame.bytes()[0] == 1)));
+        let count = |slots: &Slots, slot, pin: &Pin<'_>| slots.brought(slot, pin).count();
+        assert!((0..9).all(|slot| count(&slots, slot, &pin) == 1));
+        assert_eq!((count(&slots, 9, &pin), count(&others, 3, &pin), count(&slots, 3, &cache.pin())), (0, 0, 0));
     }
 
     #[test]

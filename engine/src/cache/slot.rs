@@ -63,9 +63,9 @@ impl<'c> Pin<'c> {
         }
     }
 
-    /// A frame that was brought for this lookup and is `wanted`.
-    pub(super) fn brought(&self, wanted: impl Fn(&Frame) -> bool) -> Option<&Frame> {
-        self.brought.iter().map(Arc::as_ref).find(|frame| wanted(frame))
+    /// The frames that were brought for this lookup.
+    pub(super) fn brought(&self) -> impl Iterator<Item = &Frame> {
+        self.brought.iter().map(Arc::as_ref)
     }
 
     #[inline]

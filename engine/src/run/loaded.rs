@@ -272,12 +272,8 @@ impl Loaded {
     #[inline]
     fn frame<'p>(&'p self, spot: &Spot, column: usize, extent: Extent, pin: &'p Pin<'_>) -> Result<&'p [u8]> {
         let (slot, unit) = self.unit_of(spot.tile, column);
-        let frame = self.slots.get(slot, pin);
-        if let Some(whole) = frame.and_then(Frame::whole) {
-            return part(whole, unit.offset, extent);
-        }
-        match frame.and_then(|frame| frame.part(place_in(unit, extent))) {
-            Some(bytes) => Ok(bytes),
+        match self.slots.get(slot, pin).and_then(|frame| cut(frame, unit, extent)) {
+            Some(bytes) => bytes,
             None => self.read_frame(spot, column, extent, pin),
         }
     }
@@ -285,12 +281,8 @@ impl Loaded {
     #[cold]
     fn read_frame<'p>(&'p self, spot: &Spot, column: usize, extent: Extent, pin: &'p Pin<'_>) -> Result<&'p [u8]> {
         let (slot, unit) = self.unit_of(spot.tile, column);
-        if let Some(frame) = self.slots.brought(slot, pin) {
-            match (frame.whole(), frame.part(place_in(unit, extent))) {
-                (Some(whole), _) => return part(whole, unit.offset, extent),
-                (None, Some(bytes)) => return Ok(bytes),
-                (None, None) => {}
-            }
+        if let Some(bytes) = self.slots.brought(slot, pin).find_map(|frame| cut(frame, unit, extent)) {
+            return bytes;
         }
         let held = self.slots.look(slot, pin).map_or(0, Frame::len);
         if self.reads_whole(unit, held, extent.bytes) {
@@ -301,10 +293,7 @@ impl Loaded {
         let bytes = self.file()?.read_exact_at(extent.offset, extent.bytes)?;
         self.at(open_frame(&bytes, self.random, extent.offset), extent.offset)?;
         let frame = pin.keep(self.slots.insert_part(slot, place_in(unit, extent), &bytes));
-        match frame.whole() {
-            Some(whole) => part(whole, unit.offset, extent),
-            None => frame.part(place_in(unit, extent)).ok_or_else(|| Error::internal("the cache has lost a part")),
-        }
+        cut(frame, unit, extent).unwrap_or_else(|| Err(Error::internal("the cache has lost a part")))
     }
 
     /// Checks every frame of a unit.
@@ -501,6 +490,15 @@ impl ColumnStatistics {
         let block = split_frame(self.frame.bytes())
             .and_then(|(_, payload)| self.directory.block(payload, wide(first) / BLOCK_SLICES, slices, needs));
         loaded.at(block, self.offset)
+    }
+}
+
+/// The bytes of `extent` in a frame of its unit, if the frame has them.
+#[inline]
+fn cut(frame: &Frame, unit: Extent, extent: Extent) -> Option<Result<&[u8]>> {
+    match frame.whole() {
+        Some(whole) => Some(part(whole, unit.offset, extent)),
+        None => frame.part(place_in(unit, extent)).map(Ok),
     }
 }
 
