@@ -31,6 +31,7 @@ const MANY: u64 = 100;
 const GETS: u64 = 300_000;
 const MULTI_GETS: u64 = 6_000;
 const SCANS: u64 = 20_000;
+const LASTS: u64 = 20_000;
 
 struct Settings {
     rows: Rows,
@@ -188,15 +189,41 @@ fn scan_many(reads: &Reads, draw: &mut Draw) -> Result<u64> {
     scan(reads, draw, MANY, SCANS)
 }
 
+/// The last row up to a key that is there.
+fn last(Reads { bench, .. }: &Reads, draw: &mut Draw) -> Result<u64> {
+    let snapshot = bench.db.snapshot()?;
+    for _ in 0..LASTS {
+        let number = draw.next();
+        let request = ScanRequest {
+            ranges: vec![KeyRange { start: Bound::Unbounded, end: Bound::Included(bench.key(number)?) }],
+            projection: bench.columns.clone(),
+            reverse: true,
+            limit: Some(1),
+            ..ScanRequest::default()
+        };
+        let mut rows = 0;
+        for batch in snapshot.scan(&bench.table, request)? {
+            let batch = batch?;
+            rows += batch.num_rows();
+            bench.check(&batch, [number].into_iter())?;
+        }
+        if rows != 1 {
+            return Err(format!("{rows} last rows").into());
+        }
+    }
+    Ok(LASTS)
+}
+
 type Phase = fn(&Reads, &mut Draw) -> Result<u64>;
 
-const PHASES: [(&str, Phase); 6] = [
+const PHASES: [(&str, Phase); 7] = [
     ("nothing", nothing),
     ("get", get),
     ("get_fresh", get_fresh),
     ("get_absent", get_absent),
     ("multi_get", multi_get),
     ("scan", scan_many),
+    ("last", last),
 ];
 
 /// Nanoseconds that this thread has had a processor: what is left of the truth on a machine that others use too.

@@ -62,6 +62,7 @@ pub use lookup::{Found, Wanted};
 pub use meta::RunMeta;
 pub use predicate::{ColumnPredicate, CompareOp, Test};
 pub use reader::{Run, RunIndexStats};
+pub(crate) use scan::GROWTH;
 pub use scan::{RunScan, RunScanMetrics, RunScanOptions, SCAN_ROWS_MAX};
 pub use select::decides;
 pub use statistics::SliceStats;

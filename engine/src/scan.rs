@@ -440,11 +440,11 @@ fn open_all(
     }
     match streams.pop() {
         Some(only) if streams.is_empty() => only,
-        Some(last) => {
-            streams.push(last);
-            Box::new(Merge::new(streams, columns.reverse, Ties::Newest, drop_tombstones))
+        last => {
+            streams.extend(last);
+            let merge = Merge::new(streams, columns.reverse, Ties::Newest, drop_tombstones);
+            Box::new(merge.at_first(columns.first_rows))
         }
-        None => Box::new(Merge::new(streams, columns.reverse, Ties::Newest, drop_tombstones)),
     }
 }
 

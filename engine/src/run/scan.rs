@@ -33,7 +33,7 @@ const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Batches whose reads are in flight while one is decoded.
 const AHEAD: usize = 2;
 /// By how much a batch may be larger than the one before it, where few rows were wanted at first.
-const GROWTH: usize = 4;
+pub(crate) const GROWTH: usize = 4;
 /// Slices up to which a scan is read through the cache.
 const SHORT_SLICES: u32 = 32;
 
@@ -56,7 +56,7 @@ pub struct RunScanOptions {
     pub filter: Vec<ColumnPredicate>,
     /// From the last key to the first.
     pub reverse: bool,
-    /// Rows that are wanted at first, for a reader who may want no more: the first batch has no more slices than they take. Later
+    /// Rows that are wanted at first, for a reader who may want no more: the first batch has no more, be they a part of a slice. Later
     /// ones grow, up to [`SCAN_ROWS_MAX`].
     pub first_rows: usize,
 }
@@ -125,8 +125,10 @@ struct Course {
     planned: VecDeque<Batch>,
     /// Batches to plan ahead: none until one was asked for after the first.
     ahead: usize,
-    /// Rows from which on the next batch is full.
+    /// Rows of the next batch at most.
     rows_max: usize,
+    /// Of the next slice a part was planned already.
+    cut: bool,
 }
 
 /// Where a column of the projection comes from.
@@ -253,7 +255,18 @@ impl RunScan {
             reader = reader.filtering(&self.options.filter)?;
         }
         let rows_max = self.options.first_rows.clamp(1, SCAN_ROWS_MAX);
-        Ok(Some(Course { reader, sources, pruner, rest, first, last, planned: VecDeque::new(), ahead: 0, rows_max }))
+        Ok(Some(Course {
+            reader,
+            sources,
+            pruner,
+            rest,
+            first,
+            last,
+            planned: VecDeque::new(),
+            ahead: 0,
+            rows_max,
+            cut: false,
+        }))
     }
 
     /// Whether the run's bounds alone exclude the range: then its file is not touched.
@@ -295,26 +308,36 @@ impl RunScan {
         let mut pieces: Vec<Piece> = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
         let locators = &loaded.locators;
+        // A slice that was begun is not read anew.
+        let begun = u64::from(course.cut);
         while !course.rest.is_empty() {
             let slice = if self.options.reverse { course.rest.end - 1 } else { course.rest.start };
-            if let Some(pruner) = &course.pruner
+            let piece = course.piece(slice, wide(locators.rows_of(slice)));
+            if let Some(pruner) = course.pruner.as_ref().filter(|_| !course.cut)
                 && !pruner.may_match(loaded, slice)?
             {
                 self.metrics.slices_pruned += 1;
-                self.metrics.rows_pruned += offset_of(course.piece(slice, wide(locators.rows_of(slice))).rows.len());
+                self.metrics.rows_pruned += offset_of(piece.rows.len());
                 course.skip(self.options.reverse);
                 continue;
             }
-            let piece = course.piece(slice, wide(locators.rows_of(slice)));
             let size = course.reader.bytes_of(loaded, slice);
-            let full = rows + piece.rows.len() > SCAN_ROWS_MAX || bytes + size > BATCH_BYTES_MAX;
+            let full = rows >= course.rows_max || bytes + size > BATCH_BYTES_MAX;
             // A batch of large tiles ends with its tile, so that no tile is read in two parts.
             let other_tile = pieces.last().is_some_and(|last| locators.tile_of(last.slice) != locators.tile_of(slice));
             let large_tiles = loaded.footer.layout == Layout::Column && rows >= SCAN_ROWS_MAX / 4;
-            if !pieces.is_empty() && (full || rows >= course.rows_max || (other_tile && large_tiles)) {
+            let room = course.rows_max - rows.min(course.rows_max);
+            // Where batches are as large as they get, slices come whole.
+            let too_large = piece.rows.len() > room && course.rows_max == SCAN_ROWS_MAX;
+            if !pieces.is_empty() && (full || too_large || (other_tile && large_tiles)) {
                 break;
             }
-            course.skip(self.options.reverse);
+            let piece = if piece.rows.len() > room && !too_large {
+                course.cut(&piece, room, self.options.reverse)?
+            } else {
+                course.skip(self.options.reverse);
+                piece
+            };
             rows += piece.rows.len();
             bytes += size;
             pieces.push(piece);
@@ -326,7 +349,9 @@ impl RunScan {
         if self.options.reverse {
             pieces.reverse();
         }
-        course.reader.submit(pieces, &mut self.metrics).map(Some)
+        let batch = course.reader.submit(pieces, &mut self.metrics)?;
+        self.metrics.slices_read -= begun;
+        Ok(Some(batch))
     }
 
     /// Decoded columns as a batch.
@@ -371,8 +396,21 @@ impl RunScan {
 }
 
 impl Course {
+    /// So many rows of the next piece; what is left of it comes next.
+    fn cut(&mut self, piece: &Piece, rows: usize, reverse: bool) -> Result<Piece> {
+        let Range { start, end } = piece.rows;
+        let taken = if reverse { end - rows..end } else { start..start + rows };
+        match reverse {
+            true => self.last = (piece.slice, small(taken.start)?),
+            false => self.first = (piece.slice, small(taken.end)?),
+        }
+        self.cut = true;
+        Ok(Piece { slice: piece.slice, rows: taken, whole: false })
+    }
+
     /// Leaves the next slice behind.
     fn skip(&mut self, reverse: bool) {
+        self.cut = false;
         if reverse {
             self.rest.end -= 1;
         } else {
@@ -391,6 +429,9 @@ impl Course {
 
 /// The rows in the opposite order.
 fn reversed(batch: RunBatch) -> Result<RunBatch> {
+    if batch.len() < 2 {
+        return Ok(batch);
+    }
     let order: Vec<u32> = (0..small(batch.len())?).rev().collect();
     let keys = if batch.keys.is_empty() { batch.keys } else { batch.keys.take(&order) };
     let indices = UInt32Array::from(order);

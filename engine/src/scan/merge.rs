@@ -9,7 +9,7 @@ The merge knows nothing of snapshots: streams give at most one row of a key. It 
 */
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::RunBatch;
+use crate::run::{GROWTH, RunBatch};
 use crate::scan::ScanMetrics;
 use crate::scan::rows::{empty_keys, has_tombstones, seq_of, slice};
 use crate::types::Seq;
@@ -100,6 +100,8 @@ pub(crate) struct Merge {
     batches: Vec<Arc<RunBatch>>,
     pieces: Vec<Piece>,
     rows: usize,
+    /// Rows of the next batch.
+    rows_max: usize,
     failed: bool,
     /// Rows of a key that lost to a newer one.
     pub(crate) hidden: u64,
@@ -117,9 +119,16 @@ impl Merge {
             batches: Vec::new(),
             pieces: Vec::new(),
             rows: 0,
+            rows_max: BATCH_ROWS,
             failed: false,
             hidden: 0,
         }
+    }
+
+    /// For a reader who wants so many rows at first: the first batch has no more, later ones grow up to [`BATCH_ROWS`].
+    pub(crate) fn at_first(mut self, rows: usize) -> Self {
+        self.rows_max = rows.clamp(1, BATCH_ROWS);
+        self
     }
 
     fn order(&self, a: &[u8], b: &[u8]) -> Ordering {
@@ -260,7 +269,7 @@ impl Merge {
         let Some((least, second)) = self.least() else { return Ok(false) };
         match self.ahead(least, second) {
             0 => self.tie(least)?,
-            rows => self.take(least, rows.min(BATCH_ROWS.saturating_sub(self.rows).max(1)), None),
+            rows => self.take(least, rows.min(self.rows_max.saturating_sub(self.rows).max(1)), None),
         }
         Ok(true)
     }
@@ -269,6 +278,7 @@ impl Merge {
         let pieces = std::mem::take(&mut self.pieces);
         let batches = std::mem::take(&mut self.batches);
         self.rows = 0;
+        self.rows_max = (self.rows_max * GROWTH).min(BATCH_ROWS);
         if let [piece] = pieces.as_slice()
             && piece.seq.is_none()
             && let Some(batch) = batches.get(piece.batch)
@@ -286,7 +296,7 @@ impl RowStream for Merge {
         }
         loop {
             let long = matches!(self.pieces.as_slice(), [piece] if piece.rows.len() >= PIECE_ROWS_LONG);
-            if long || self.rows >= BATCH_ROWS {
+            if long || self.rows >= self.rows_max {
                 return self.gather();
             }
             let more = self.advance().inspect_err(|_| self.failed = true)?;

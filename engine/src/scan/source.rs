@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::key::{EncodedKeys, KeyRange, KeySchema};
 use crate::memtable::{Cursor, Entry};
 use crate::row::RowReader;
-use crate::run::{ColumnPredicate, RunBatch, RunScan, RunScanOptions, RunSchema, SCAN_ROWS_MAX};
+use crate::run::{ColumnPredicate, GROWTH, RunBatch, RunScan, RunScanOptions, RunSchema, SCAN_ROWS_MAX};
 use crate::scan::ScanMetrics;
 use crate::scan::merge::{BATCH_ROWS, RowStream};
 use crate::scan::plan::Span;
@@ -17,7 +17,7 @@ use crate::types::{ColumnId, ColumnType, Seq, Value};
 use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder};
 use std::sync::Arc;
 
-/// Rows of a memtable's first batch: readers that want few rows get few.
+/// Rows of a memtable's first batch at most: of a merge of many sources, few may come from this one.
 const FIRST_ROWS: usize = 64;
 
 /// What to read of every source.
@@ -26,7 +26,7 @@ pub(crate) struct Columns {
     pub(crate) projection: Vec<(ColumnId, ColumnType)>,
     pub(crate) reverse: bool,
     /// Rows that are wanted at first.
-    first_rows: usize,
+    pub(crate) first_rows: usize,
     key: KeySchema,
     key_columns: Vec<ColumnId>,
 }
@@ -40,7 +40,7 @@ impl Columns {
 
     /// For a reader who wants no more than so many rows, or few more.
     pub(crate) fn at_first(mut self, rows: usize) -> Columns {
-        self.first_rows = rows;
+        self.first_rows = rows.max(1);
         self
     }
 
@@ -137,7 +137,7 @@ impl MemStream {
         MemStream {
             cursor: mem.table.cursor(range.clone(), at, columns.reverse),
             sinks: RowSinks::new(columns),
-            rows: FIRST_ROWS,
+            rows: FIRST_ROWS.min(columns.first_rows),
             drop_tombstones,
             erased: mem.erased().into_iter().filter(|erased| erased.seq <= at && erased.span.overlaps(&span)).collect(),
             metrics: ScanMetrics::default(),
@@ -176,7 +176,7 @@ impl RowStream for MemStream {
         if seqs.is_empty() {
             return Ok(None);
         }
-        self.rows = (self.rows * 4).min(BATCH_ROWS);
+        self.rows = (self.rows * GROWTH).min(BATCH_ROWS);
         self.metrics.rows += u64::try_from(seqs.len()).unwrap_or(u64::MAX);
         let tombstones = tombstones.then(|| BooleanArray::new(kinds.finish(), None));
         Ok(Some(RunBatch { keys, seqs, tombstones, columns: self.sinks.finish() }))

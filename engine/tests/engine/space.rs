@@ -84,6 +84,30 @@ fn files_go_with_their_runs() {
     assert_eq!(files(), runs);
 }
 
+/// The newest row of many asks each of its sources for one row, not for all that it could merge.
+#[test]
+fn a_limit_takes_few_rows_of_each_source() {
+    let db = Db::open(Options { background: false, ..small() }).unwrap();
+    let t = create_kv(&db, "t");
+    let of_source = |source: i64| ints(&(0..900).map(|k| (k * 4 + source, source)).collect::<Vec<_>>());
+    for source in 0..4 {
+        put(&db, &t, &of_source(source));
+        if source < 3 {
+            db.flush().unwrap();
+        }
+    }
+    assert!(db.stats().unwrap().runs >= 3);
+    for (reverse, limit) in [(true, 1), (false, 1), (true, 10), (false, 100)] {
+        let request = ScanRequest { projection: t.column_ids(), reverse, limit: Some(limit), ..ScanRequest::default() };
+        let snapshot = db.snapshot().unwrap();
+        let mut scan = snapshot.scan(&t, request).unwrap();
+        let rows: usize = scan.by_ref().map(|batch| batch.unwrap().num_rows()).sum();
+        assert_eq!(rows, limit);
+        // Where a run ends, the next one is begun with.
+        assert!(scan.metrics().rows <= 6 * limit as u64, "{limit}: {:?}", scan.metrics());
+    }
+}
+
 /// A newer version that fails the predicate hides an older one that passes it, whatever zone maps say.
 #[test]
 fn pruning_never_brings_an_old_version_back() {
