@@ -2,7 +2,9 @@
 `compare`: two results, measure by measure.
 
 What is compared are medians of samples: of the operations a second in each interval of the run, of each operation's percentiles in
-each interval, and, of cold runs, of the bytes that an operation has read from the device. The ratio comes with an interval of confidence ([`crate::bootstrap`]). Many measures are looked at at once, so each is
+each interval, and, of cold runs, of the bytes that an operation has read from the device. What the machine was doing is taken out first ([`crate::machine`]): the
+ratio is that of two programs on one machine at one time, and not quite that of the medians beside it. It comes with an interval of
+confidence ([`crate::bootstrap`]). Many measures are looked at at once, so each is
 held to a confidence such that *all* of them together are wrong in one of twenty comparisons of equal programs (Bonferroni); a
 difference smaller than the threshold is none, however sure it is.
 
@@ -13,6 +15,7 @@ use crate::args::CompareArgs;
 use crate::bootstrap::{Ratio, SAMPLES_MIN, median_of, ratio};
 use crate::failure::Failure;
 use crate::latency::{Quantiles, show};
+use crate::machine::{Follows, Reading, without_machine};
 use crate::result::{OperationSample, RunResult, Sample};
 use crate::run::print;
 use crate::table;
@@ -40,10 +43,18 @@ struct Measure {
     name: String,
     unit: Unit,
     /// Samples of each run.
-    a: Vec<Vec<f64>>,
-    b: Vec<Vec<f64>>,
-    /// Whether there is enough of it in each interval.
-    is_judged: bool,
+    a: Vec<Vec<Reading>>,
+    b: Vec<Vec<Reading>>,
+    judged: Judging,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Judging {
+    Yes,
+    /// There is not enough of it in each interval.
+    TooFew,
+    /// It is the machine's.
+    Machine,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -56,6 +67,16 @@ enum Unit {
     Bytes,
 }
 
+impl Unit {
+    fn follows(self) -> Follows {
+        match self {
+            Unit::Rate => Follows::Down,
+            Unit::Nanos => Follows::Up,
+            Unit::Bytes => Follows::Not,
+        }
+    }
+}
+
 /// What is said of a measure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Verdict {
@@ -65,6 +86,8 @@ enum Verdict {
     Worse,
     /// Too few samples, or too few operations in each.
     TooFew,
+    /// It is none of the program's.
+    Machine,
 }
 
 /// Compares what the arguments name.
@@ -88,7 +111,7 @@ pub(crate) fn compare(args: &CompareArgs, colour: Colour) -> Result<Exit, Failur
         true => print(&json_text(&rows))?,
         false => print(&text(&rows, colour))?,
     }
-    if rows.iter().all(|(_, _, verdict)| *verdict == Verdict::TooFew) {
+    if rows.iter().all(|(_, _, verdict)| matches!(verdict, Verdict::TooFew | Verdict::Machine)) {
         let message = format!("nothing can be told: a run needs {SAMPLES_MIN} intervals at least. Run longer.");
         return Err(Failure::File(message));
     }
@@ -135,6 +158,9 @@ fn notes(a: &[RunResult], b: &[RunResult]) -> Vec<String> {
     if all().any(|result| result.environment.build == "debug") {
         notes.push("a program was built without optimisation; its figures say little".into());
     }
+    if all().any(|result| result.yardstick.is_none()) {
+        notes.push("a result has no yardstick, so what the machine was doing is in the ratios; make it again".into());
+    }
     if a.len() == 1 {
         notes.push(
             "one run of each: what differs between runs of one program is not in the intervals; more runs, alternating, are \
@@ -156,21 +182,27 @@ fn measures(a: &[RunResult], b: &[RunResult]) -> Result<Vec<Measure>, Failure> {
         return Err(Failure::File(message));
     }
     let is_rated = a.iter().chain(b).all(|result| result.settings.rate.is_some());
-    let mut measures = vec![Measure {
-        name: "operations/s".into(),
-        unit: Unit::Rate,
-        a: a.iter().map(throughput).collect(),
-        b: b.iter().map(throughput).collect(),
-        is_judged: true,
-    }];
+    let walks = |results: &[RunResult]| results.iter().map(walks).collect();
+    let throughputs = |results: &[RunResult]| results.iter().map(throughput).collect();
+    let yardstick = "the machine: a walk with the yardstick".to_owned();
+    let mut measures = vec![
+        Measure { name: yardstick, unit: Unit::Nanos, a: walks(a), b: walks(b), judged: Judging::Machine },
+        Measure {
+            name: "operations/s".into(),
+            unit: Unit::Rate,
+            a: throughputs(a),
+            b: throughputs(b),
+            judged: Judging::Yes,
+        },
+    ];
     for (place, name) in names(first).iter().enumerate() {
         for (percentile, quantile, of) in PERCENTILES {
             let beyond = |results: &[RunResult]| results.iter().all(|result| is_enough(result, place, quantile));
-            let is_judged = beyond(a) && beyond(b);
+            let judged = if beyond(a) && beyond(b) { Judging::Yes } else { Judging::TooFew };
             let mut add = |name: String, times: fn(&OperationSample) -> Option<&Quantiles>| {
                 let samples =
                     |results: &[RunResult]| results.iter().map(|r| percentiles(r, place, times, of)).collect();
-                measures.push(Measure { name, unit: Unit::Nanos, a: samples(a), b: samples(b), is_judged });
+                measures.push(Measure { name, unit: Unit::Nanos, a: samples(a), b: samples(b), judged });
             };
             add(format!("{name} {percentile}"), |sample| Some(&sample.service));
             if is_rated {
@@ -179,23 +211,38 @@ fn measures(a: &[RunResult], b: &[RunResult]) -> Result<Vec<Measure>, Failure> {
         }
         let samples = |results: &[RunResult]| results.iter().map(|result| device_bytes(result, place)).collect();
         let name = format!("{name} device bytes");
-        measures.push(Measure { name, unit: Unit::Bytes, a: samples(a), b: samples(b), is_judged: true });
+        measures.push(Measure { name, unit: Unit::Bytes, a: samples(a), b: samples(b), judged: Judging::Yes });
     }
-    measures.retain(|measure| median_of(&measure.a).is_some() && median_of(&measure.b).is_some());
+    measures.retain(|measure| median(&measure.a).is_some() && median(&measure.b).is_some());
     Ok(measures)
 }
 
-fn throughput(result: &RunResult) -> Vec<f64> {
-    let count = |sample: &Sample| sample.operations.iter().map(|operation| operation.count).sum::<u64>();
-    result.whole_samples().map(|sample| count(sample) as f64 / sample.seconds).collect()
+/// The median of all samples of all runs.
+fn median(runs: &[Vec<Reading>]) -> Option<f64> {
+    median_of(&runs.iter().map(|run| run.iter().map(|reading| reading.value).collect()).collect::<Vec<_>>())
 }
 
-/// The samples of one operation that have any.
-fn of_operation(result: &RunResult, place: usize) -> impl Iterator<Item = &OperationSample> {
+/// What a walk with the yardstick took in an interval.
+fn walk(sample: &Sample) -> Option<f64> {
+    sample.yardstick.map(|walk| walk.p50 as f64)
+}
+
+fn walks(result: &RunResult) -> Vec<Reading> {
+    result.whole_samples().filter_map(walk).map(|value| Reading { value, walk: None }).collect()
+}
+
+fn throughput(result: &RunResult) -> Vec<Reading> {
+    let count = |sample: &Sample| sample.operations.iter().map(|operation| operation.count).sum::<u64>();
+    let of = |sample| Reading { value: count(sample) as f64 / sample.seconds, walk: walk(sample) };
+    result.whole_samples().map(of).collect()
+}
+
+/// The samples of one operation that have any, each with its interval.
+fn of_operation(result: &RunResult, place: usize) -> impl Iterator<Item = (&Sample, &OperationSample)> {
     result
         .whole_samples()
-        .filter_map(move |sample| sample.operations.get(place))
-        .filter(|operation| operation.count > 0)
+        .filter_map(move |sample| Some((sample, sample.operations.get(place)?)))
+        .filter(|(_, operation)| operation.count > 0)
 }
 
 fn percentiles(
@@ -203,29 +250,38 @@ fn percentiles(
     place: usize,
     times: fn(&OperationSample) -> Option<&Quantiles>,
     of: fn(&Quantiles) -> u64,
-) -> Vec<f64> {
-    of_operation(result, place).filter_map(times).map(|quantiles| of(quantiles) as f64).collect()
+) -> Vec<Reading> {
+    let reading = |(sample, operation): (&Sample, &OperationSample)| {
+        times(operation).map(|quantiles| Reading { value: of(quantiles) as f64, walk: walk(sample) })
+    };
+    of_operation(result, place).filter_map(reading).collect()
 }
 
 /// What an operation has read from the device, in each interval of a cold run.
-fn device_bytes(result: &RunResult, place: usize) -> Vec<f64> {
-    let each = |operation: &OperationSample| Some(operation.device_bytes? as f64 / operation.count as f64);
+fn device_bytes(result: &RunResult, place: usize) -> Vec<Reading> {
+    let each = |(_, operation): (&Sample, &OperationSample)| {
+        Some(Reading { value: operation.device_bytes? as f64 / operation.count as f64, walk: None })
+    };
     of_operation(result, place).filter_map(each).collect()
 }
 
 /// Whether the usual interval has some operations beyond a percentile.
 fn is_enough(result: &RunResult, place: usize, quantile: f64) -> bool {
-    let counts = of_operation(result, place).map(|operation| operation.count as f64).collect();
+    let counts = of_operation(result, place).map(|(_, operation)| operation.count as f64).collect();
     median_of(&[counts]).is_some_and(|count| count * (1.0 - quantile) >= BEYOND_MIN)
 }
 
 /// Each measure with its ratio, as far as there is one, and what to say of it.
 fn judged<'m>(measures: &'m [Measure], args: &CompareArgs) -> Vec<(&'m Measure, Option<Ratio>, Verdict)> {
-    let count = measures.iter().filter(|measure| measure.is_judged).count();
+    let count = measures.iter().filter(|measure| measure.judged == Judging::Yes).count();
     let doubt = DOUBT / count.max(1) as f64;
     let judge = |measure: &'m Measure| {
-        let judged =
-            measure.is_judged.then(|| ratio(&measure.a, &measure.b, doubt, &mut Random::new(args.seed))).flatten();
+        if measure.judged != Judging::Yes {
+            let is_machine = measure.judged == Judging::Machine;
+            return (measure, None, if is_machine { Verdict::Machine } else { Verdict::TooFew });
+        }
+        let (a, b) = without_machine(&measure.a, &measure.b, measure.unit.follows());
+        let judged = ratio(&a, &b, doubt, &mut Random::new(args.seed));
         let verdict = judged.map_or(Verdict::TooFew, |ratio| verdict(ratio, measure.unit, args.threshold / 100.0));
         (measure, judged, verdict)
     };
@@ -250,6 +306,7 @@ impl Verdict {
             Verdict::Better => "better",
             Verdict::Worse => "worse",
             Verdict::TooFew => "too few to tell",
+            Verdict::Machine => "not the program's",
         }
     }
 }
@@ -257,7 +314,7 @@ impl Verdict {
 type Judged<'m> = (&'m Measure, Option<Ratio>, Verdict);
 
 fn text(rows: &[Judged<'_>], colour: Colour) -> String {
-    let figure = |measure: &Measure, runs: &[Vec<f64>]| match (measure.unit, median_of(runs)) {
+    let figure = |measure: &Measure, runs: &[Vec<Reading>]| match (measure.unit, median(runs)) {
         (_, None) => "—".to_owned(),
         (Unit::Rate, Some(x)) => format!("{x:.0}"),
         (Unit::Nanos, Some(x)) => show(whole(x)),
@@ -266,7 +323,7 @@ fn text(rows: &[Judged<'_>], colour: Colour) -> String {
     let row = |(measure, ratio, verdict): &Judged<'_>| {
         let shown = match ratio {
             Some(ratio) => vec![format!("{:.3}", ratio.ratio), format!("{:.3}–{:.3}", ratio.low, ratio.high)],
-            None => match median_of(&measure.b).zip(median_of(&measure.a)) {
+            None => match median(&measure.b).zip(median(&measure.a)) {
                 Some((b, a)) if a > 0.0 => vec![format!("{:.3}", b / a), "—".into()],
                 _ => vec!["—".into(), "—".into()],
             },
@@ -309,8 +366,8 @@ fn json_text(rows: &[Judged<'_>]) -> String {
                 Unit::Nanos => "ns",
                 Unit::Bytes => "bytes",
             },
-            "a": median_of(&measure.a),
-            "b": median_of(&measure.b),
+            "a": median(&measure.a),
+            "b": median(&measure.b),
             "ratio": ratio.map(|ratio| ratio.ratio),
             "low": ratio.map(|ratio| ratio.low),
             "high": ratio.map(|ratio| ratio.high),
@@ -335,7 +392,7 @@ mod tests {
                 Quantiles { p50: noisy(2000.0), p90: noisy(3000.0), p99: noisy(9000.0), p999: noisy(50_000.0), max: 1 };
             let count = whole(per_second as f64 * 2000.0 / noisy(2000.0) as f64);
             let operations = vec![OperationSample { count, rows: count, service, ..OperationSample::default() }];
-            Sample { at_seconds: at as f64, seconds: 1.0, operations, engine: None }
+            Sample { at_seconds: at as f64, seconds: 1.0, operations, yardstick: None, engine: None }
         };
         RunResult {
             schema: SCHEMA.into(),
@@ -360,7 +417,7 @@ mod tests {
     #[test]
     fn a_result_does_not_differ_from_itself_nor_from_its_like() {
         let same = verdicts(run(1.0, 1, 30, 100_000), run(1.0, 1, 30, 100_000));
-        assert_eq!(same.len(), 5);
+        assert_eq!(same.len(), 5, "no yardstick, nothing of it");
         assert!(same.iter().all(|(_, verdict)| *verdict == Verdict::Same), "{same:?}");
         for seed in 2..12 {
             let like = verdicts(run(1.0, 1, 30, 100_000), run(1.0, seed, 30, 100_000));
@@ -374,6 +431,41 @@ mod tests {
         assert!(slower.iter().all(|(_, verdict)| *verdict == Verdict::Worse), "{slower:?}");
         let faster = verdicts(run(1.05, 1, 30, 100_000), run(1.0, 2, 30, 100_000));
         assert!(faster.iter().all(|(_, verdict)| *verdict == Verdict::Better), "{faster:?}");
+    }
+
+    /// The same on a machine that is now faster and now slower, `slowness` in the mean.
+    fn on_machine(mut result: RunResult, slowness: f64) -> RunResult {
+        for (sample, turn) in result.samples.iter_mut().zip(0u32..) {
+            let slow = slowness * (1.0 + 0.1 * f64::from(turn % 5));
+            let walk = whole(5000.0 * slow);
+            sample.yardstick = Some(Quantiles { p50: walk, p90: walk, p99: walk, p999: walk, max: walk });
+            for operation in &mut sample.operations {
+                let service = &mut operation.service;
+                for time in [&mut service.p50, &mut service.p90, &mut service.p99, &mut service.p999] {
+                    *time = whole(*time as f64 * slow);
+                }
+                operation.count = whole(operation.count as f64 / slow);
+            }
+        }
+        result.yardstick = Some(crate::latency::Distribution::default());
+        result
+    }
+
+    #[test]
+    fn a_slower_machine_is_no_regression_and_hides_none() {
+        let a = || on_machine(run(1.0, 1, 60, 100_000), 1.0);
+        let same = verdicts(a(), on_machine(run(1.0, 2, 60, 100_000), 1.3));
+        assert_eq!(same.len(), 6);
+        assert_eq!(same[0].1, Verdict::Machine);
+        assert!(same[1..].iter().all(|(_, verdict)| *verdict == Verdict::Same), "{same:?}");
+        let slower = verdicts(a(), on_machine(run(1.05, 2, 60, 100_000), 0.8));
+        assert!(slower[1..].iter().all(|(_, verdict)| *verdict == Verdict::Worse), "{slower:?}");
+        // Without the yardstick the machine would be taken for the program.
+        let mut unknown = [a(), on_machine(run(1.0, 2, 60, 100_000), 1.3)];
+        let samples = unknown.iter_mut().flat_map(|result| &mut result.samples);
+        samples.for_each(|sample| sample.yardstick = None);
+        let [a, b] = unknown;
+        assert_eq!(of(&verdicts(a, b), "get p50"), Verdict::Worse);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::cold::Cold;
 use crate::failure::Failure;
 use crate::record::{Done, Recorder};
 use crate::workload::{Client, is_retry};
+use crate::yardstick::Yardstick;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub(crate) struct Driver<'a, C> {
     pub(crate) grace: Duration,
     /// Makes operations cold, one at a time.
     cold: Option<Cold>,
+    yardstick: Yardstick,
     /// Set when all are to stop.
     stop: AtomicBool,
     /// The next operation that becomes due.
@@ -64,7 +66,8 @@ impl<'a, C: Clock> Driver<'a, C> {
         let (next, begun, errors) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
         let stop = AtomicBool::new(false);
         let (cold, first_error) = (None, Mutex::new(None));
-        Driver { clock, recorder, pace, end, grace, cold, stop, next, begun, errors, first_error }
+        let yardstick = Yardstick::new();
+        Driver { clock, recorder, pace, end, grace, cold, yardstick, stop, next, begun, errors, first_error }
     }
 
     /// The same with cold operations, if they are to be.
@@ -108,8 +111,12 @@ impl<'a, C: Clock> Driver<'a, C> {
     }
 
     fn work(&self, number: usize, client: &mut dyn Client) -> Result<(), Failure> {
+        let mut walk = self.yardstick.walk(number);
         while !self.is_stopped() {
             let operation = client.draw()?;
+            if let Some(time) = walk.take(self.clock) {
+                self.recorder.walked(number, time);
+            }
             let cold = self.cold.as_ref().map(Cold::begin).transpose()?;
             let Some(due) = self.next_due() else { break };
             let begin = self.clock.now();
@@ -263,7 +270,7 @@ mod tests {
         let mut client = Stalling::new(&clock);
         change(&mut client);
         let outcome = driver.drive(0, &mut client);
-        (recorder.take().remove(0), driver.unserved(), outcome)
+        (recorder.take().operations.remove(0), driver.unserved(), outcome)
     }
 
     /// Operations of 100 µs at 1,000 a second leave nine tenths of the time idle. A stall of a second holds up a thousand of ten

@@ -10,6 +10,7 @@
     run          `run`: from the command line to the result
     drive        clients that work in a closed loop or at a rate
     clock        the time that they go by
+    yardstick    what the machine is worth meanwhile
     cold         runs whose reads come from the device, by the kernel's own counts
     record       what they did, by operation and interval
     latency      distributions of times
@@ -19,6 +20,7 @@
     result       a result as JSON
     table        tables for people
     compare      `compare`: results held against each other
+    machine      what of two runs' difference is the machine's
     bootstrap    how sure a ratio is
     report       `report`: results as an HTML page
     names        near misses of names
@@ -43,6 +45,7 @@ mod environment;
 mod failure;
 mod latency;
 mod live;
+mod machine;
 mod names;
 mod record;
 mod report;
@@ -53,6 +56,7 @@ mod table;
 mod watch;
 mod workload;
 mod workloads;
+mod yardstick;
 mod zipf;
 
 use args::{Args, Command};

@@ -98,7 +98,8 @@ mod tests {
         recorder.done(0, 1, Done { response: Some(Duration::from_micros(7000)), ..done });
         recorder.error(0, 2);
         let (now, took) = (Duration::from_secs(12), Duration::from_secs(2));
-        let text = line(now, took, " (warm-up)", &["get", "put", "none"].map(str::to_owned), &recorder.take());
+        let text =
+            line(now, took, " (warm-up)", &["get", "put", "none"].map(str::to_owned), &recorder.take().operations);
         assert_eq!(
             text,
             "  12 s (warm-up)  1,250 operations/s; get p50 500 µs p99 500 µs; put p50 7.00 ms p99 7.00 ms; 1 errors"

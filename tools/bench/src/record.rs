@@ -104,17 +104,44 @@ pub(crate) struct Done {
     pub(crate) device: Option<u64>,
 }
 
+/// What was done in some time.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorded {
+    /// By operation.
+    pub(crate) operations: Vec<Tally>,
+    /// Walks with the yardstick.
+    pub(crate) yardstick: Latencies,
+}
+
+impl Recorded {
+    /// Nothing yet, of so many operations.
+    pub(crate) fn new(operations: usize) -> Recorded {
+        Recorded { operations: tallies(operations), yardstick: Latencies::new() }
+    }
+
+    /// Adds what another one has.
+    pub(crate) fn add(&mut self, other: &Recorded) {
+        self.operations.iter_mut().zip(&other.operations).for_each(|(sum, tally)| sum.add(tally));
+        self.yardstick.add(&other.yardstick);
+    }
+
+    fn clear(&mut self) {
+        self.operations.iter_mut().for_each(Tally::clear);
+        self.yardstick.clear();
+    }
+}
+
 /// A place for each client.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     operations: usize,
-    clients: Vec<Mutex<Vec<Tally>>>,
+    clients: Vec<Mutex<Recorded>>,
 }
 
 impl Recorder {
     /// For so many clients and operations.
     pub(crate) fn new(clients: usize, operations: usize) -> Recorder {
-        let client = || Mutex::new(tallies(operations));
+        let client = || Mutex::new(Recorded::new(operations));
         Recorder { operations, clients: std::iter::repeat_with(client).take(clients).collect() }
     }
 
@@ -138,20 +165,26 @@ impl Recorder {
 
     fn change(&self, client: usize, operation: usize, change: impl FnOnce(&mut Tally)) {
         if let Some(place) = self.clients.get(client)
-            && let Some(tally) = held(place).get_mut(operation)
+            && let Some(tally) = held(place).operations.get_mut(operation)
         {
             change(tally);
         }
     }
 
-    /// What all clients have done since this was last asked, by operation.
-    pub(crate) fn take(&self) -> Vec<Tally> {
-        let mut all = tallies(self.operations);
+    /// A client has taken a walk with the yardstick.
+    pub(crate) fn walked(&self, client: usize, time: Duration) {
+        if let Some(place) = self.clients.get(client) {
+            held(place).yardstick.record(time);
+        }
+    }
+
+    /// What all clients have done since this was last asked.
+    pub(crate) fn take(&self) -> Recorded {
+        let mut all = Recorded::new(self.operations);
         for place in &self.clients {
-            for (sum, tally) in all.iter_mut().zip(held(place).iter_mut()) {
-                sum.add(tally);
-                tally.clear();
-            }
+            let mut done = held(place);
+            all.add(&done);
+            done.clear();
         }
         all
     }
@@ -162,6 +195,6 @@ pub(crate) fn tallies(operations: usize) -> Vec<Tally> {
     std::iter::repeat_with(Tally::new).take(operations).collect()
 }
 
-fn held(place: &Mutex<Vec<Tally>>) -> MutexGuard<'_, Vec<Tally>> {
+fn held(place: &Mutex<Recorded>) -> MutexGuard<'_, Recorded> {
     place.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -485,7 +485,7 @@ mod tests {
             workload: "w <&>".into(),
             elapsed_seconds: 1.0,
             operations: vec![Operation { name: "get".into(), count: 100, service, ..Operation::default() }],
-            samples: vec![Sample { at_seconds: 0.0, seconds: 1.0, operations, engine: Some(engine) }],
+            samples: vec![Sample { at_seconds: 0.0, seconds: 1.0, operations, yardstick: None, engine: Some(engine) }],
             engine: Some(EngineFigures {
                 write_amplification: Some(4.321),
                 committed_bytes: 10,

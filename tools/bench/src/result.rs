@@ -42,6 +42,8 @@ pub(crate) struct RunResult {
     /// How long was measured.
     pub(crate) elapsed_seconds: f64,
     pub(crate) operations: Vec<Operation>,
+    /// What walks with the yardstick took; see [`crate::yardstick`].
+    pub(crate) yardstick: Option<Distribution>,
     /// Operations that became due and were not begun, at a rate.
     pub(crate) unserved: u64,
     pub(crate) samples: Vec<Sample>,
@@ -100,6 +102,7 @@ pub(crate) struct Sample {
     pub(crate) seconds: f64,
     /// By operation, in the order of the result's.
     pub(crate) operations: Vec<OperationSample>,
+    pub(crate) yardstick: Option<Quantiles>,
     pub(crate) engine: Option<EngineSample>,
 }
 
@@ -303,6 +306,7 @@ mod tests {
                 device_reads: Some(DeviceReads { bytes: 9, bytes_min: 1, bytes_max: 5 }),
                 ..Operation::default()
             }],
+            yardstick: Some(Distribution { mean: 2.5, counts: vec![(3, 1)], ..Distribution::default() }),
             unserved: 3,
             samples: vec![Sample {
                 at_seconds: 1.0,
@@ -314,6 +318,7 @@ mod tests {
                     response: Some(quantiles),
                     device_bytes: Some(4096),
                 }],
+                yardstick: Some(quantiles),
                 engine: Some(EngineSample { flushes: 1, delay_seconds: 1e-9, ..EngineSample::default() }),
             }],
             engine: Some(EngineFigures { write_amplification: Some(3.25), ..EngineFigures::default() }),

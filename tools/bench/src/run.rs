@@ -116,7 +116,9 @@ fn drive(settings: &Settings, workload: &mut dyn Workload, result: &mut RunResul
     let Measured { watched, unserved, first_error, outcome } = measure(settings, workload)?;
     settings.stop_if_interrupted()?;
     let names = workload.operations();
-    result.operations = names.iter().zip(&watched.totals).map(|(name, tally)| operation(name, tally)).collect();
+    result.operations =
+        names.iter().zip(&watched.totals.operations).map(|(name, tally)| operation(name, tally)).collect();
+    result.yardstick = (watched.totals.yardstick.len() > 0).then(|| watched.totals.yardstick.distribution());
     result.elapsed_seconds = watched.elapsed.as_secs_f64();
     (result.samples, result.engine, result.unserved) = (watched.samples, watched.engine, unserved);
     outcome?;

@@ -7,7 +7,7 @@ Intervals are as long as this thread was late or not; each sample says how long 
 use crate::clock::Clock;
 use crate::drive::Driver;
 use crate::live::Live;
-use crate::record::{Tally, tallies};
+use crate::record::{Recorded, Tally};
 use crate::result::{EngineFigures, EngineSample, IndexFigures, IndexOfRun, OperationSample, Sample};
 use crate::settings::Settings;
 use crate::workload::Workload;
@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What came of a run.
 pub(crate) struct Watched {
-    pub(crate) totals: Vec<Tally>,
+    pub(crate) totals: Recorded,
     pub(crate) samples: Vec<Sample>,
     pub(crate) elapsed: Duration,
     pub(crate) engine: Option<EngineFigures>,
@@ -37,7 +37,7 @@ pub(crate) fn watch<C: Clock>(
 ) -> Watched {
     let (clock, recorder) = (driver.clock, driver.recorder);
     let stats = || workload.db().and_then(|db| db.stats().ok());
-    let mut totals = tallies(workload.operations().len());
+    let mut totals = Recorded::new(workload.operations().len());
     let pause = |until: Duration| {
         while !is_over() && clock.now() < until {
             clock.wait_until(until.min(clock.now() + LOOK_EVERY));
@@ -51,20 +51,22 @@ pub(crate) fn watch<C: Clock>(
         next = (next + settings.interval()).min(settings.warmup);
         pause(next);
         let done = recorder.take();
-        live.at(clock.now(), " (warm-up)", &done);
-        totals.iter_mut().zip(&done).for_each(|(total, tally)| total.errors += tally.errors);
+        live.at(clock.now(), " (warm-up)", &done.operations);
+        let of_operations = totals.operations.iter_mut().zip(&done.operations);
+        of_operations.for_each(|(total, tally)| total.errors += tally.errors);
     }
     let (begin, first) = (clock.now(), stats());
     let (mut from, mut before) = (begin, first.clone());
     let mut samples = Vec::new();
-    let mut keep = |to: Duration, done: &[Tally]| {
-        live.at(to, "", done);
-        totals.iter_mut().zip(done).for_each(|(total, tally)| total.add(tally));
+    let mut keep = |to: Duration, done: &Recorded| {
+        live.at(to, "", &done.operations);
+        totals.add(done);
         let after = stats();
         samples.push(Sample {
             at_seconds: from.saturating_sub(begin).as_secs_f64(),
             seconds: to.saturating_sub(from).as_secs_f64(),
-            operations: done.iter().map(sample).collect(),
+            operations: done.operations.iter().map(sample).collect(),
+            yardstick: (done.yardstick.len() > 0).then(|| done.yardstick.quantiles()),
             engine: before.as_ref().zip(after.as_ref()).map(|(before, after)| engine_sample(before, after)),
         });
         (from, before) = (to, after);
@@ -83,7 +85,7 @@ pub(crate) fn watch<C: Clock>(
     }
     // What was under way at the end is an interval of its own, so that the samples come to the totals.
     let (end, rest) = (clock.now(), recorder.take());
-    if rest.iter().any(|tally| tally.count() + tally.errors > 0) {
+    if rest.operations.iter().any(|tally| tally.count() + tally.errors > 0) {
         keep(end, &rest);
     }
     let elapsed = end.saturating_sub(begin);
