@@ -14,6 +14,7 @@ slices whose statistics exclude them. `run/format.rs` draws the file.
     summary      what slices come to without their rows, where statistics say it exactly
     pieces       rows by their places, and the places of keys
     tile         a tile's columns as vectors
+    series       where tiles end early, with a series
     writer       rows in, file out; encoders on their own threads
     loaded       what the first use brings into memory; units, frames and vectors from the cache or the file
     bring        what lookups need and the cache does not have, read at once
@@ -49,6 +50,7 @@ mod reader;
 mod scan;
 mod search;
 pub(crate) mod select;
+mod series;
 mod spread;
 mod statistics;
 pub(crate) mod summary;

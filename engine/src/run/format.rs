@@ -61,7 +61,7 @@ Sections fill the file from the tiles' end to the footer, and the footer ends wh
 the file is covered by one checksum. A column's SEQ and KIND come after the schema's columns, in tiles as in locators.
 
 **Slices and tiles.** A slice is a run's power of two of rows, at most 1,024; only a tile's last may have fewer. A tile
-is a power of two of slices; the last has what is left, and a tile may end early so that large values don't swell it.
+is a power of two of slices; the last has what is left, and a tile may end early so that large values don't swell it, or with a series.
 Tiles with fewer rows than a whole one are listed in the locators. A tile of one slice is the *row shape*; a tile of 8,192 rows
 is the *column shape*: one format, a parameter.
 

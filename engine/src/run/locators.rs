@@ -358,7 +358,12 @@ impl Locators {
     pub(super) fn memory_bytes(&self) -> usize {
         let starts = self.tile_slice_starts.as_ref().map_or(0, |starts| starts.len() * 4);
         let ends: usize = self.ends.iter().map(Packed::memory_bytes).sum();
-        starts + self.tile_starts.len() * 8 + self.chunk_starts.len() * 4 + ends + size_of::<Locators>()
+        starts
+            + self.short.len() * size_of::<ShortTile>()
+            + self.tile_starts.len() * 8
+            + self.chunk_starts.len() * 4
+            + ends
+            + size_of::<Locators>()
     }
 }
 

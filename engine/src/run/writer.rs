@@ -4,7 +4,8 @@ Writing a run: rows in key order in, one durable file out.
 Rows gather in a tile; a whole tile is encoded (here, or on threads of the writer's own) and written when the tile after it is
 known, because a slice carries its successor's first key. In memory are at most a few tiles, and a few bytes for each vector.
 
-The size of slices is chosen from the first thousand rows. A tile ends early when large values would swell it.
+The size of slices is chosen from the first thousand rows. A tile ends early when large values would swell it, and where a series of
+several slices ends ([`super::series`]).
 */
 
 use super::filter::FilterBuilder;
@@ -13,6 +14,7 @@ use super::format::{
     frame_crc,
 };
 use super::locators::{self, ShortTile};
+use super::series::SeriesEnds;
 use super::statistics::StatsBuilder;
 use super::tile::{EncodedColumn, EncodedTile, Piece, TilePlan, TileRows, sample};
 use super::{
@@ -59,6 +61,8 @@ pub struct RunWriter {
     /// The first rows, until then.
     first_rows: Vec<RunBatch>,
     tile: TileRows,
+    /// Where tiles end with a series; `None` where they don't.
+    series: Option<SeriesEnds>,
     pool: Option<Pool>,
     /// Encoded tiles whose turn has not come.
     ready: BTreeMap<u32, EncodedTile>,
@@ -107,6 +111,7 @@ impl RunWriter {
             plan: None,
             first_rows: Vec::new(),
             tile: TileRows::default(),
+            series: None,
             pool: None,
             ready: BTreeMap::new(),
             out: Output::new(file, random),
@@ -215,6 +220,7 @@ impl RunWriter {
         if self.options.threads > 0 {
             self.pool = Some(Pool::start(self.options.threads.min(ENCODER_THREADS_MAX), self.id, &plan)?);
         }
+        self.series = SeriesEnds::new(self.schema.key.shape(), &plan);
         self.plan = Some(Arc::clone(&plan));
         batches.iter().try_for_each(|batch| self.add(batch, &plan))
     }
@@ -224,7 +230,15 @@ impl RunWriter {
         let piece = piece_of(batch, self.options.fixed_seq, plan.default_seq);
         let mut start = 0;
         while start < piece.rows {
+            if let Some(series) = &mut self.series
+                && series.ends_before(batch.keys.get(start), self.tile.rows)
+            {
+                self.close_tile(plan)?;
+            }
             let mut take = (plan.tile_rows() - self.tile.rows).min(piece.rows - start);
+            if let Some(series) = &self.series {
+                take = series.rows_before_next_look(&batch.keys, &(start..start + take), self.tile.rows);
+            }
             let mut bytes = piece.raw_bytes(start..start + take);
             while take > 1 && self.tile.bytes + bytes > TILE_RAW_BYTES_MAX {
                 take /= 2;
@@ -235,6 +249,9 @@ impl RunWriter {
                 continue;
             }
             self.extend_tile(&piece, &batch.keys, start..start + take, plan)?;
+            if let Some(series) = &mut self.series {
+                series.laid(&batch.keys, start..start + take);
+            }
             self.tile.bytes += bytes;
             start += take;
             if self.tile.rows == plan.tile_rows() {

@@ -4,6 +4,7 @@ use super::support::*;
 use crate::cache::Cache;
 use crate::column::value_at;
 use crate::error::ErrorKind;
+use crate::key::KeyRange;
 use crate::model::IndexChoice;
 use crate::run::*;
 use crate::types::*;
@@ -145,6 +146,49 @@ fn large_values_end_tiles_early() {
         assert!(rows.iter().rev().zip(&table.rows).all(|(a, b)| a.key == b.key && a.values[0] == b.values[2]));
         assert_eq!(rows.len(), table.rows.len());
     }
+}
+
+/// Series of so many rows each, `(series, step)` with a value.
+fn series(lengths: &[usize]) -> Table {
+    let schema = schema(&[ColumnType::Int64, ColumnType::Int64], &[ColumnType::Float64]);
+    let steps = lengths.iter().zip(0i64..).flat_map(|(length, series)| (0..*length as i64).map(move |at| (series, at)));
+    let row = |(series, step): (i64, i64)| {
+        let key = [Value::Int(series), Value::Int(step)];
+        Row {
+            key: schema.key.encode(&key).unwrap().into_bytes(),
+            seq: 7,
+            tombstone: false,
+            values: key.into_iter().chain([Value::Float64(step as f64 / 8.0)]).collect(),
+        }
+    };
+    let rows = steps.map(row).collect();
+    Table { schema, rows }
+}
+
+/// A tile ends where a series of several slices does: so no slice has rows of two, and an aggregate by series needs no rows.
+#[test]
+fn series_of_several_slices_share_none_and_short_ones_do() {
+    let random = &mut Random(31);
+    let slices = |lengths: &[usize], layout, threads: usize, random: &mut Random| -> Vec<u64> {
+        let table = series(lengths);
+        let run = check(&table, options(layout, Some(16), threads), random);
+        let of = |series: usize| {
+            let prefix = table.schema.key.encode_prefix(&[Value::Int(series as i64)]).unwrap();
+            let mut scan = run.scan(RunScanOptions { range: KeyRange::prefix(&prefix), ..everything(&[]) });
+            let rows: usize = std::iter::from_fn(|| scan.next().unwrap()).map(|batch| batch.len()).sum();
+            assert_eq!(rows, lengths[series]);
+            scan.metrics().slices_read
+        };
+        (0..lengths.len()).map(of).collect()
+    };
+    // Tiles of column shape have 512 slices of 16 rows.
+    let long = [4100usize, 5000, 8192, 20_000, 4097];
+    for threads in [0, 2] {
+        let alone: Vec<u64> = long.iter().map(|rows| rows.div_ceil(16) as u64).collect();
+        assert_eq!(slices(&long, Layout::Column, threads, random), alone);
+    }
+    let shared = slices(&[5; 400], Layout::Column, 0, random);
+    assert!(shared.iter().sum::<u64>() > 400, "{shared:?}");
 }
 
 #[test]
