@@ -150,12 +150,22 @@ pub(super) fn read(file: &[u8]) -> Result<Contents, (Error, usize)> {
 }
 
 impl Contents {
+    /// Where the seal of the edit that was read last lies.
+    fn seal_place(&self) -> usize {
+        self.end.next_multiple_of(BLOCK_BYTES)
+    }
+
+    /// From where on a crash may have left bytes: of a seal, or of another edit.
+    pub(super) fn unproven(&self) -> usize {
+        if self.sealed { self.end } else { self.seal_place() }
+    }
+
     /// Goes on behind the seal of the edit that was read last, if it has one.
     fn take_seal(&mut self, file: &[u8]) -> bool {
-        let at = self.end.next_multiple_of(BLOCK_BYTES);
+        let at = self.seal_place();
+        self.stains.extend(first_stain(file, self.end..at));
         match edit_at(file, at, self.header_crc) {
             Some((payload, size)) if payload.is_empty() => {
-                self.stains.extend(first_stain(file, self.end..at));
                 self.end = at + size;
                 true
             }

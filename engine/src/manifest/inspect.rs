@@ -41,15 +41,8 @@ impl Manifest {
 
 fn inspect(io: &IoRef, dir: &Path, current: &Current) -> Result<Inspection> {
     let (contents, bytes) = read_contents(io, dir, current)?;
-    let Contents { state, edits, end, sealed, stains, .. } = contents;
+    let torn = first_stain(&bytes, contents.unproven()..bytes.len()).map(length);
+    let Contents { state, edits, sealed, stains, .. } = contents;
     let stains = stains.into_iter().map(length).collect();
-    Ok(Inspection {
-        path: file_of(dir, current),
-        database_id: current.database_id,
-        state,
-        edits,
-        stains,
-        torn: first_stain(&bytes, end..bytes.len()).map(length),
-        sealed,
-    })
+    Ok(Inspection { path: file_of(dir, current), database_id: current.database_id, state, edits, stains, torn, sealed })
 }

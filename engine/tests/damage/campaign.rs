@@ -333,6 +333,25 @@ fn damage_to_manifest_and_identity_is_found_or_harmless() {
     assert!(tally.found > 1000 && tally.harmless > 0);
 }
 
+/// Without its seal the last edit may be one that a crash has met; bytes in front of the seal's place are damage all the same.
+#[test]
+fn a_seal_that_lies_elsewhere_is_found() {
+    let built = with_runs();
+    let io = disk_of(&built.files);
+    let mut moved = 0;
+    for name in built.files.keys().filter(|name| name.starts_with("manifest-")) {
+        let seal = last_seal(&built.files[name]);
+        for block in (seal - 4096..seal).step_by(512) {
+            let unused = built.files[name][block..block + 512].iter().all(|byte| *byte == 0);
+            let what = format!("the seal moved from {seal} to {block}");
+            let damage = damage(name, what, block..seal + 512, Change::Swap { a: block, b: seal, size: 512 });
+            assert_eq!(one(&io, &built, &damage, 0), Some(Outcome::Found), "{}", damage.what);
+            moved += usize::from(unused);
+        }
+    }
+    assert!(moved > 0, "no edit ended long before its seal");
+}
+
 #[test]
 fn damage_to_a_closed_log_is_found_wherever_it_is() {
     let built = with_log_closed();
