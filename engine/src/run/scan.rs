@@ -326,7 +326,7 @@ impl RunScan {
             // A batch of large tiles ends with its tile, so that no tile is read in two parts.
             let other_tile = pieces.last().is_some_and(|last| locators.tile_of(last.slice) != locators.tile_of(slice));
             let large_tiles = loaded.footer.layout == Layout::Column && rows >= SCAN_ROWS_MAX / 4;
-            let room = course.rows_max - rows.min(course.rows_max);
+            let room = course.rows_max.saturating_sub(rows);
             // Where batches are as large as they get, slices come whole.
             let too_large = piece.rows.len() > room && course.rows_max == SCAN_ROWS_MAX;
             if !pieces.is_empty() && (full || too_large || (other_tile && large_tiles)) {
