@@ -16,6 +16,7 @@ It knows no row format, no snapshot rules beyond "at or below this number", and 
 says what it holds, and the owner decides when that is enough.
 */
 
+use crate::io::thread;
 use crate::key::{Key, KeyRange};
 use crate::types::Seq;
 use crossbeam_skiplist::SkipMap;
@@ -228,6 +229,16 @@ pub struct Memtable {
 impl std::fmt::Debug for Memtable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Memtable").field("id", &self.id).field("rows", &self.rows()).finish_non_exhaustive()
+    }
+}
+
+/// Version by version, so that a thread that has stepped back can give way meanwhile: a full memtable takes tens of milliseconds.
+impl Drop for Memtable {
+    fn drop(&mut self) {
+        for (step, version) in std::mem::take(&mut self.versions).into_iter().enumerate() {
+            drop(version);
+            thread::give_way_at(step);
+        }
     }
 }
 

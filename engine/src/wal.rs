@@ -216,6 +216,8 @@ pub struct Wal {
 struct State {
     /// Records not yet written: the stream from `appended - pending.len()` to `appended`.
     pending: Vec<u8>,
+    /// Memory for the next of them, while what was pending is laid out.
+    emptied: Vec<u8>,
     /// Frame bytes that what the writer has taken may need at most.
     reserved: u64,
     /// Frame bytes that there is space for, `reserved` not deducted.
@@ -334,6 +336,7 @@ impl Wal {
         let now = io.monotonic_nanos();
         let state = State {
             pending: Vec::new(),
+            emptied: Vec::new(),
             reserved: 0,
             room: 0,
             appended: end,

@@ -22,8 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Bytes of zeros that [`File::allocate`] writes at once.
-const ZEROS_BYTES: usize = 1024 * 1024;
+/// Bytes of zeros that [`File::allocate`] writes at once: what a commit may wait behind that comes meanwhile, so tens of microseconds'
+/// worth.
+const ZEROS_BYTES: usize = 64 * 1024;
 
 /// The operating system's files, clock and randomness.
 pub fn posix() -> IoRef {

@@ -13,14 +13,35 @@ use super::posix;
 use super::sim::scheduler::{self, Peer, Wait};
 use crate::error::{Error, ErrorKind, Result};
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much a thread steps back, in steps of `nice`: to a third of the share that another has of a core that both want.
 ///
 /// A core that is given to a merge is gone for a whole time slice, 4 ms; that was the longest that one commit of a
 /// thousand waited, with a writer, a flush and a merge on two cores. ARCHITECTURE has the figures.
 const BACKGROUND_NICE: i32 = 5;
+
+/// How long a thread that has stepped back works at least before it asks whether another wants its core. A turn also lasts as long as the
+/// last one's end has cost: where others never rest, a thread that gives way has the share that its priority gives it, and is not pushed
+/// aside by its courtesy.
+const TURN: Duration = Duration::from_micros(200);
+
+/// Short steps, of a microsecond at most, after which a look at the clock, some fifty nanoseconds, is due.
+const STEPS_A_LOOK: usize = 256;
+
+/// A stretch of work of a thread that has stepped back.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    began: Instant,
+    length: Duration,
+}
+
+thread_local! {
+    /// `None` in threads that have not stepped back.
+    static TURN_NOW: Cell<Option<Turn>> = const { Cell::new(None) };
+}
 
 /// Starts a thread named `name` (no NUL bytes). Errors: `Io` when the system has no more.
 pub fn spawn<T, F>(name: &str, run: F) -> Result<JoinHandle<T>>
@@ -30,7 +51,14 @@ where
 {
     let spawned = match scheduler::current() {
         Some(context) => context.spawn(name, run).map(|(peer, inner)| (Some(peer), inner)),
-        None => std::thread::Builder::new().name(name.to_owned()).spawn(run).map(|inner| (None, inner)),
+        None => {
+            let turn = TURN_NOW.get();
+            let run = move || {
+                TURN_NOW.set(turn);
+                run()
+            };
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).map(|inner| (None, inner))
+        }
     };
     let failed = |e| Error::new(ErrorKind::Io, format!("cannot start thread {name}: {e}"));
     let (peer, inner) = spawned.map_err(failed)?;
@@ -42,6 +70,29 @@ where
 pub fn step_back() {
     if scheduler::current().is_none() {
         posix::step_back(BACKGROUND_NICE);
+        TURN_NOW.set(Some(Turn { began: Instant::now(), length: TURN }));
+    }
+}
+
+/// In the midst of long work: a thread that has stepped back lets others go first where its turn has lasted long enough. To be called
+/// every hundred microseconds or so; it looks at the clock then, and nothing else is done in threads that somebody waits for.
+///
+/// The system takes a core from a thread only at its next tick, up to 4 ms after another was woken for it, and does not always look
+/// for an idle core. ARCHITECTURE has the figures.
+pub fn give_way() {
+    let Some(turn) = TURN_NOW.get() else { return };
+    let end = Instant::now();
+    if end.duration_since(turn.began) >= turn.length {
+        std::thread::yield_now();
+        let began = Instant::now();
+        TURN_NOW.set(Some(Turn { began, length: TURN.max(began.duration_since(end)) }));
+    }
+}
+
+/// As [`give_way`], in a loop of short steps: asks at some of them, by their number.
+pub fn give_way_at(step: usize) {
+    if step.is_multiple_of(STEPS_A_LOOK) {
+        give_way();
     }
 }
 
@@ -159,4 +210,30 @@ impl<T> fmt::Debug for JoinHandle<T> {
 pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_steps_back_gives_way_and_so_do_those_it_starts() {
+        let turn = || TURN_NOW.get().map(|turn| turn.began);
+        let stepping = move || {
+            give_way();
+            let before = turn();
+            step_back();
+            let inherited = spawn("inherits", turn).unwrap().join().unwrap();
+            let began = turn();
+            std::thread::sleep(TURN);
+            give_way_at(STEPS_A_LOOK + 1);
+            let same = turn();
+            give_way_at(STEPS_A_LOOK);
+            (before, inherited, began, same, turn())
+        };
+        let (before, inherited, began, same, next) = spawn("steps-back", stepping).unwrap().join().unwrap();
+        assert_eq!(before, None);
+        assert!(began.is_some() && inherited == began && same == began && next > began, "{began:?} {next:?}");
+        assert_eq!(turn(), None);
+    }
 }

@@ -24,7 +24,7 @@ use super::{SEQ_TYPE, offset_of, seq_to_int, small, wide};
 use crate::cache::Frame;
 use crate::column::ColumnSink;
 use crate::error::{Error, Result};
-use crate::io::{Buffer, Completion, Op};
+use crate::io::{Buffer, Completion, Op, thread};
 use crate::key::{Key, KeyRange};
 use crate::types::{ColumnId, ColumnType, Value};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, new_null_array};
@@ -612,6 +612,7 @@ impl Decoder<'_> {
     fn column(&self, pieces: &[Piece], column: usize) -> Result<ArrayRef> {
         let mut sink = self.sink(column, pieces.iter().map(|piece| piece.rows.len()).sum());
         for piece in pieces {
+            thread::give_way();
             self.append(piece, None, column, &mut sink)?;
         }
         Ok(sink.finish())

@@ -9,6 +9,7 @@ use super::statistics::{self, SliceStats};
 use super::{KIND_TYPE, SEQ_TYPE, seq_to_int};
 use crate::encoding::{self, Encoder};
 use crate::error::{Error, Result};
+use crate::io::thread;
 use crate::types::{ColumnType, Seq, Value};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::compute::concat;
@@ -176,6 +177,7 @@ fn encode_column(
 ) -> Result<EncodedColumn> {
     let mut column = EncodedColumn::default();
     for rows in slices {
+        thread::give_way();
         let part = array.slice(rows.start, rows.len());
         column.stats.push(statistics::measure(&part, 0..part.len(), ty)?);
         if leave_out(&part) {

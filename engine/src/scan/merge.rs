@@ -9,6 +9,7 @@ The merge knows nothing of snapshots: streams give at most one row of a key. It 
 */
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::thread;
 use crate::run::{GROWTH, RunBatch};
 use crate::scan::ScanMetrics;
 use crate::scan::rows::{empty_keys, has_tombstones, seq_of, slice};
@@ -103,6 +104,8 @@ pub(crate) struct Merge {
     /// Rows of the next batch.
     rows_max: usize,
     failed: bool,
+    /// How often rows were taken from a head, to give way now and then.
+    steps: usize,
     /// Rows of a key that lost to a newer one.
     pub(crate) hidden: u64,
 }
@@ -121,6 +124,7 @@ impl Merge {
             rows: 0,
             rows_max: BATCH_ROWS,
             failed: false,
+            steps: 0,
             hidden: 0,
         }
     }
@@ -299,6 +303,8 @@ impl RowStream for Merge {
             if long || self.rows >= self.rows_max {
                 return self.gather();
             }
+            self.steps = self.steps.wrapping_add(1);
+            thread::give_way_at(self.steps);
             let more = self.advance().inspect_err(|_| self.failed = true)?;
             if !more {
                 return if self.pieces.is_empty() { Ok(None) } else { self.gather() };
@@ -335,6 +341,7 @@ fn gather(batches: &[Arc<RunBatch>], pieces: &[Piece]) -> Result<Option<RunBatch
     for column in 0..first.columns.len() {
         let arrays: Vec<&dyn Array> =
             batches.iter().filter_map(|batch| batch.columns.get(column)).map(AsRef::as_ref).collect();
+        thread::give_way();
         columns.push(arrow::compute::interleave(&arrays, &places)?);
     }
     let tombstones = tombstones.map(|mut kinds| BooleanArray::new(kinds.finish(), None));

@@ -4,6 +4,7 @@ Streams of rows from one source: a memtable at a sequence number, or a run.
 
 use crate::column::ColumnSink;
 use crate::error::Result;
+use crate::io::thread;
 use crate::key::{EncodedKeys, KeyRange, KeySchema};
 use crate::memtable::{Cursor, Entry};
 use crate::row::RowReader;
@@ -172,6 +173,7 @@ impl RowStream for MemStream {
             keys.push(entry.key());
             seqs.push(entry.seq());
             kinds.append(entry.is_tombstone());
+            thread::give_way_at(seqs.len());
         }
         if seqs.is_empty() {
             return Ok(None);

@@ -32,7 +32,7 @@ A segment is begun, and sealed, when nothing is in flight and all before it is d
 use super::frame::{BLOCK, FRAME_PAYLOAD_MAX, SegmentHeader};
 use super::record::length;
 use super::segment::{Active, Frames, Ready, Spare};
-use super::{Lsn, PENDING_BYTES_MAX, SEGMENT_BYTES_AIRY, Segment, State, Wal, frame_bytes_at_most};
+use super::{GATHER_BYTES, Lsn, SEGMENT_BYTES_AIRY, Segment, State, Wal, frame_bytes_at_most};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::sync::MutexGuard;
 use crate::io::{Buffer, File, thread};
@@ -44,6 +44,10 @@ const FLIGHTS_MAX: usize = 4;
 
 /// Bytes of records that are worth a write of their own while another is in flight.
 const FLIGHT_BYTES: usize = 32 * 1024;
+
+/// Memory of records that were laid out which is kept for those that come next: as much as the records of an interval or two need.
+/// Else what gathers would be copied at each doubling, while a commit waits.
+const EMPTIED_BYTES_MAX: usize = 16 * GATHER_BYTES;
 
 /// Lays out frames; whoever holds it is the only one who does.
 #[derive(Debug)]
@@ -496,7 +500,7 @@ impl State {
 
     /// Takes what is pending, to be laid out; and the space that is set aside for it.
     fn take_pending(&mut self) -> (Vec<u8>, u64) {
-        let batch = std::mem::take(&mut self.pending);
+        let batch = std::mem::replace(&mut self.pending, std::mem::take(&mut self.emptied));
         let reserved = frame_bytes_at_most(batch.len());
         self.reserved += reserved;
         (batch, reserved)
@@ -511,9 +515,9 @@ impl State {
         if let (Some(active), Some(newest)) = (&writer.active, self.segments.back_mut()) {
             newest.used = active.used();
         }
-        if self.pending.is_empty() && batch.capacity() <= 2 * PENDING_BYTES_MAX {
-            self.pending = batch;
-            self.pending.clear();
+        if batch.capacity() <= EMPTIED_BYTES_MAX {
+            self.emptied = batch;
+            self.emptied.clear();
         }
         self.writer = Some(writer);
     }
