@@ -17,7 +17,7 @@ mod worker;
 
 pub use crate::manifest::LoadRecord;
 pub use crate::scan::{
-    Aggregate, AggregateMetrics, AggregateRequest, Aggregation, Row, Scan, ScanMetrics, ScanRequest,
+    Aggregate, AggregateMetrics, AggregateRequest, Aggregation, Firsts, Row, Scan, ScanMetrics, ScanRequest,
 };
 pub use crate::txn::pace::DelayCause;
 pub use crate::txn::{Expectation, Ingest, IngestReport, OnConflict, Snapshot, Transaction, WriteKind};

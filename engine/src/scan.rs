@@ -8,6 +8,7 @@ Reading: the rows of a table under a snapshot, by key, by many keys, or by range
     merge    several streams into one
     point    rows by key
     probes   how many lookups look in vain, and so which runs get filters
+    firsts   the first row of each group of keys
     split    ranges of about equal size, for threads
     expiry   rows that have outlived their table's time to live
     passing  rows that pass a filter, above the merge
@@ -28,6 +29,7 @@ An iterator that has failed stays failed; an error is never the end of the data.
 
 pub(crate) mod aggregate;
 pub(crate) mod expiry;
+pub(crate) mod firsts;
 pub(crate) mod merge;
 pub(crate) mod passing;
 pub(crate) mod plan;
@@ -39,6 +41,7 @@ pub(crate) mod split;
 pub(crate) mod tree;
 
 pub use aggregate::{Aggregate, AggregateMetrics, AggregateRequest, Aggregation};
+pub use firsts::Firsts;
 pub use tree::LAST_LEVEL;
 
 use crate::error::{Error, Result};

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, KeyRange};
 use crate::scan::expiry::Expiry;
 use crate::scan::tree::Source;
-use crate::scan::{AggregateRequest, Aggregation, Layer, Projection, Row, Scan, ScanRequest, point, split};
+use crate::scan::{AggregateRequest, Aggregation, Firsts, Layer, Projection, Row, Scan, ScanRequest, point, split};
 use crate::txn::catalog::Catalog;
 use crate::txn::store::{Trees, View};
 use crate::types::{ColumnId, Seq, StorageId, TableDef, TableId};
@@ -150,6 +150,16 @@ impl Snapshot {
     pub fn scan(&self, table: &TableDef, request: ScanRequest) -> Result<Scan> {
         self.check()?;
         Scan::new(self.layers(table.storage), table, request, self.expiry(table.storage))
+    }
+
+    /// The first row of each group of keys with the same first `group_columns` columns, in the order of the request, whose limit is of such
+    /// rows: in reverse, the last value of each series.
+    ///
+    /// # Errors
+    /// As [`Snapshot::scan`]; `InvalidArgument` for more columns than the key has, and for predicates that are no exact filter.
+    pub fn firsts(&self, table: &Arc<TableDef>, request: ScanRequest, group_columns: usize) -> Result<Firsts> {
+        self.check()?;
+        Firsts::new(self.layers(table.storage), table, request, group_columns, self.expiry(table.storage))
     }
 
     /// Counts, least and greatest values and sums of groups of rows, from statistics where they say them.

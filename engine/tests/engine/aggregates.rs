@@ -5,7 +5,7 @@ here must agree, and a filter must let through what passes and nothing else.
 */
 
 use crate::support::*;
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use omendb_engine::column::value_at;
 use omendb_engine::db::{Aggregate, AggregateMetrics, AggregateRequest, Db, Options, ScanRequest, Snapshot};
 use omendb_engine::io::sim::SimDisk;
@@ -233,6 +233,7 @@ impl World {
             .filter(|row| filter.iter().zip(&places).all(|(p, place)| passes(&p.test, &row[*place])))
             .collect();
         self.check_filter(&snapshot, &ranges, &filter, &kept);
+        self.check_firsts(&snapshot, &ranges, &filter, &kept);
         self.check_aggregates(&snapshot, ranges, filter, &kept)
     }
 
@@ -266,6 +267,45 @@ impl World {
         for (got, expected) in got.iter().zip(&expected) {
             assert!(got.iter().zip(expected).all(|(a, b)| same(a, b)), "{what}: {got:?}, {expected:?}");
         }
+    }
+
+    /// The first or last rows of all series, of each key, or of all.
+    fn check_firsts(&self, snapshot: &Snapshot, ranges: &[KeyRange], filter: &[ColumnPredicate], kept: &[&Vec<Value>]) {
+        // Numbers of its own, so that the other checks have theirs.
+        let mut random = Random(self.seed * 1_000_003 + kept.len() as u64);
+        let places: Vec<usize> = (0..self.table.columns.len()).filter(|_| random.below(3) == 0).collect();
+        let group = [1, 1, 1, 0, 2][random.below(5) as usize];
+        let reverse = random.below(2) == 0;
+        let limit = (random.below(3) == 0).then(|| random.below(8) as usize);
+        let what = format!("seed {}: {group} columns, {reverse}, {ranges:?}, {filter:?}", self.seed);
+        let request = ScanRequest {
+            ranges: ranges.to_vec(),
+            projection: places.iter().map(|place| self.table.columns[*place].id).collect(),
+            filter: filter.to_vec(),
+            reverse,
+            limit,
+            ..Default::default()
+        };
+        let mut rows: Vec<&Vec<Value>> = kept.to_vec();
+        if reverse {
+            rows.reverse();
+        }
+        let groups = rows.chunk_by(|a, b| a[..group] == b[..group]);
+        let expected: Vec<&Vec<Value>> = groups.map(|rows| rows[0]).take(limit.unwrap_or(usize::MAX)).collect();
+        let (mut row, mut firsts) = (0, snapshot.firsts(&self.table, request, group).unwrap());
+        for batch in &mut firsts {
+            let batch = batch.unwrap();
+            assert!(batch.num_rows() > 0 && batch.num_columns() == places.len(), "{what}");
+            for at in 0..batch.num_rows() {
+                for (column, place) in batch.columns().iter().zip(&places) {
+                    let value = value_at(column.as_ref(), at, self.table.columns[*place].ty).unwrap();
+                    assert!(same(&value, &expected[row][*place]), "{what}: row {row}, {value:?}");
+                }
+                row += 1;
+            }
+        }
+        assert_eq!(row, expected.len(), "{what}");
+        assert!(firsts.metrics().rows >= row as u64, "{what}");
     }
 
     fn check_aggregates(
@@ -441,6 +481,41 @@ fn statistics_rows_and_a_plain_count_agree() {
         }
     }
     assert!(answered > 100 && pruned > 100, "statistics answered {answered} slices and left out {pruned}");
+}
+
+#[test]
+fn last_values_of_long_series_are_found_by_seeks() {
+    let db = Db::open(Options { background: false, memtable_bytes: 64 << 20, ..small() }).unwrap();
+    let table = create(
+        &db,
+        "t",
+        &[("series", ColumnType::Int64), ("step", ColumnType::Int64), ("v", ColumnType::Int64)],
+        &["series", "step"],
+    );
+    let rows = |steps: std::ops::Range<i64>| -> Vec<Vec<Value>> {
+        (0..20)
+            .flat_map(|series| steps.clone().map(move |step| [series, step, series * step].map(Value::Int).to_vec()))
+            .collect()
+    };
+    put(&db, &table, &rows(0..5000));
+    db.compact(None).unwrap();
+    put(&db, &table, &rows(4990..5100));
+    db.flush().unwrap();
+    put(&db, &table, &rows(5100..5103));
+    let snapshot = db.snapshot().unwrap();
+    let request = ScanRequest { projection: table.column_ids(), reverse: true, ..Default::default() };
+    let mut firsts = snapshot.firsts(&table, request, 1).unwrap();
+    let mut got = Vec::new();
+    for batch in &mut firsts {
+        let batch = batch.unwrap();
+        for row in 0..batch.num_rows() {
+            let value = |column: &ArrayRef| value_at(column.as_ref(), row, ColumnType::Int64).unwrap();
+            got.push(batch.columns().iter().map(value).collect::<Vec<_>>());
+        }
+    }
+    let expected = |series: i64| [series, 5102, series * 5102].map(Value::Int).to_vec();
+    assert_eq!(got, (0..20).rev().map(expected).collect::<Vec<_>>());
+    assert!(firsts.metrics().rows < 20 * 400, "{:?}", firsts.metrics());
 }
 
 #[test]

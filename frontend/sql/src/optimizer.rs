@@ -9,10 +9,12 @@ a key says that they are distinct already, it does nothing.
 [`ApartFromSums`] holds DataFusion's rewrite of `count(DISTINCT a)` into a grouping by `a` back where a sum stands beside it: the sum
 would be taken of the groups' sums, which are of a wider type.
 
-[`SliceAggregates`](crate::provider::aggregate::SliceAggregates), of physical plans: aggregates by a prefix of the key go to the engine.
+[`FirstRows`](crate::provider::firsts::FirstRows) and [`SliceAggregates`](crate::provider::aggregate::SliceAggregates), of physical plans:
+first and last rows of groups, and aggregates, by a prefix of the key go to the engine.
 */
 
 use crate::provider::aggregate::SliceAggregates;
+use crate::provider::firsts::FirstRows;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Dependency, JoinType, Result};
 use datafusion::logical_expr::utils::expr_to_columns;
@@ -44,12 +46,16 @@ pub(crate) fn with_our_rules(rules: Rules) -> Rules {
 
 type PhysicalRules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 
-/// DataFusion's rules of physical plans with ours in its place.
-pub(crate) fn with_our_physical_rules(rules: PhysicalRules) -> PhysicalRules {
-    let mut all: PhysicalRules = Vec::with_capacity(rules.len() + 1);
+/// DataFusion's rules of physical plans with ours in their places, as far as they are wanted.
+pub(crate) fn with_our_physical_rules(rules: PhysicalRules, seek: bool, aggregate: bool) -> PhysicalRules {
+    let mut all: PhysicalRules = Vec::with_capacity(rules.len() + 2);
+    if seek {
+        // Before any other, so that these see the order in which rows come then.
+        all.push(Arc::new(FirstRows));
+    }
     for rule in rules {
         // From here on scans are wrapped.
-        if rule.name() == "EnsureCooperative" {
+        if aggregate && rule.name() == "EnsureCooperative" {
             all.push(Arc::new(SliceAggregates));
         }
         all.push(rule);

@@ -7,6 +7,7 @@ A [`Table`] is a stored table on one snapshot. What a query asks of it reaches t
 - comparisons of columns with constants become a filter of the engine, which decodes other columns only for rows that pass (`Exact`); what is
   more than that becomes predicates for zone maps, which leave out slices without a hit (`Inexact`: DataFusion filters what comes);
 - aggregates by a prefix of the key are added up by the engine, from slice statistics where they say them ([`aggregate`]);
+- where a group by a prefix of the key wants its first or last row, the engine seeks from group to group ([`firsts`]);
 - the projection names the columns that are read, the limit how many rows;
 - the primary key is declared, so that what it makes distinct is not made so again;
 - the ranges are cut into partitions of about as many rows each, and each partition comes in key order, which is
@@ -18,6 +19,7 @@ Row counts are given as estimates, never as exact, since they belong to no snaps
 
 pub(crate) mod aggregate;
 pub(crate) mod filter;
+pub(crate) mod firsts;
 mod scan;
 
 pub(crate) use scan::seen_by_datafusion;
@@ -118,6 +120,7 @@ impl Table {
             ordered: config.get_extension::<Unordered>().is_none(),
             reverse: false,
             limit,
+            firsts: None,
         };
         Ok(Arc::new(OmenScan::new(request)?))
     }

@@ -263,10 +263,9 @@ fn make_template(database: &database::Shared, settings: &Settings) -> Result<Tem
     let mut builder = semantics::register(builder);
     let rules = builder.optimizer().take().unwrap_or_default().rules;
     let mut builder = builder.with_optimizer_rules(optimizer::with_our_rules(rules));
-    if settings.slice_aggregate() {
-        let rules = builder.physical_optimizers().take().unwrap_or_default().rules;
-        builder = builder.with_physical_optimizer_rules(optimizer::with_our_physical_rules(rules));
-    }
+    let rules = builder.physical_optimizers().take().unwrap_or_default().rules;
+    let rules = optimizer::with_our_physical_rules(rules, settings.group_seek(), settings.slice_aggregate());
+    builder = builder.with_physical_optimizer_rules(rules);
     let type_planner = builder.type_planner().clone();
     Ok(Template { state: builder.build(), type_planner })
 }

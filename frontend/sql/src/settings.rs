@@ -58,6 +58,7 @@ const DEFINITIONS: &[Definition] = &[
     ),
     define("datestyle", "ISO, MDY", Kind::OneOf(&["ISO, MDY", "ISO"]), "How dates are written."),
     define("default_transaction_isolation", "read committed", Kind::OneOf(&["read committed"]), "The isolation level."),
+    define("enable_group_seek", "on", Kind::Switch, "Whether first and last rows of groups may be found by seeks."),
     define("enable_slice_aggregate", "on", Kind::Switch, "Whether slice statistics may answer aggregates."),
     define(
         "extra_float_digits",
@@ -164,6 +165,11 @@ impl Settings {
     /// Whether slice statistics may answer aggregates.
     pub(crate) fn slice_aggregate(&self) -> bool {
         self.get("enable_slice_aggregate").is_none_or(|v| v == "on")
+    }
+
+    /// Whether first and last rows of groups may be found by seeks.
+    pub(crate) fn group_seek(&self) -> bool {
+        self.get("enable_group_seek").is_none_or(|v| v == "on")
     }
 
     fn value(&self, definition: &Definition) -> &str {

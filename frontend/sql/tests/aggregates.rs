@@ -164,6 +164,9 @@ fn query(random: &mut Random, steps: u64) -> String {
     ];
     let filter = filters.get(usize::try_from(random.below(10)).unwrap()).unwrap();
     let columns = columns.join(", ");
+    if random.below(3) == 0 {
+        return edges(random, filter);
+    }
     match random.below(4) {
         0 => format!("SELECT {columns} FROM m {filter}"),
         1 => format!("SELECT g, {columns} FROM m {filter} GROUP BY g ORDER BY g"),
@@ -172,9 +175,29 @@ fn query(random: &mut Random, steps: u64) -> String {
     }
 }
 
+/// The first or last rows of groups.
+fn edges(random: &mut Random, filter: &str) -> String {
+    let (way, other) = [("", "DESC"), ("DESC", "")][usize::try_from(random.below(2)).unwrap()];
+    let column = random.one(&["i", "s", "f", "t", "at", "d / 2", "k"]);
+    match random.below(7) {
+        0 => format!("SELECT DISTINCT ON (g) * FROM m {filter} ORDER BY g, k {way}"),
+        1 => format!("SELECT DISTINCT ON (g) g, {column} FROM m {filter} ORDER BY g DESC, k {way}"),
+        2 => format!(
+            "SELECT g, first_value({column} ORDER BY k {way}), last_value(f ORDER BY g, k {other}) FROM m {filter} GROUP BY g ORDER BY g"
+        ),
+        3 => format!("SELECT last_value({column} ORDER BY k), max(k) FROM m {filter} GROUP BY g ORDER BY g LIMIT 2"),
+        4 => format!("SELECT first_value({column} ORDER BY g {way}, k {way}) FROM m {filter}"),
+        // These want more than one end, or an order that is not the key's.
+        5 => format!(
+            "SELECT g, first_value({column} ORDER BY k), max(k), count(*) FROM m {filter} GROUP BY g ORDER BY g"
+        ),
+        _ => format!("SELECT DISTINCT ON (g) * FROM m {filter} ORDER BY g, f {way}, k"),
+    }
+}
+
 #[test]
 fn statistics_and_datafusion_agree() {
-    let mut answered = 0;
+    let (mut answered, mut sought) = (0, 0);
     for seed in 0..4 {
         let mut random = Random(seed);
         let database = database();
@@ -194,18 +217,21 @@ fn statistics_and_datafusion_agree() {
         database.engine().compact(None).unwrap();
         let plain = database.session();
         done(&plain, "SET enable_slice_aggregate = off");
+        done(&plain, "SET enable_group_seek = off");
         for _ in 0..6 {
             change(&database, &session, &mut random, steps);
-            for _ in 0..8 {
+            for _ in 0..12 {
                 let sql = query(&mut random, steps);
                 let (ours, theirs) = (asked(&session, &sql), asked(&plain, &sql));
                 assert_eq!(ours, theirs, "seed {seed}: {sql}\n{}", plan(&session, &sql));
                 answered += u32::from(plan(&session, &sql).contains("OmenAggregate"));
-                assert!(!plan(&plain, &sql).contains("OmenAggregate"), "{sql}");
+                sought += u32::from(plan(&session, &sql).contains("first_of="));
+                let plain = plan(&plain, &sql);
+                assert!(!plain.contains("OmenAggregate") && !plain.contains("first_of="), "{sql}");
             }
         }
     }
-    assert!(answered > 50, "the engine added up {answered} of 192");
+    assert!(answered > 50 && sought > 20, "of 288, the engine added up {answered} and sought the rows of {sought}");
 }
 
 fn metrics() -> (Database, Session) {
@@ -239,6 +265,45 @@ fn explain_shows_what_the_engine_adds_up_and_analyze_counts() {
     assert!(ranged.contains("OmenAggregate") && ranged.contains("key=[range run=3, 100<step]"), "{ranged}");
     let distinct = plan(&session, "SELECT DISTINCT run FROM m");
     assert!(distinct.contains("group=[run], aggregates=[]"), "{distinct}");
+}
+
+#[test]
+fn first_and_last_rows_of_groups_are_sought() {
+    let (_database, session) = metrics();
+    let sql = "SELECT DISTINCT ON (run) * FROM m ORDER BY run, step DESC";
+    let shown = plan(&session, sql);
+    assert!(shown.contains("reverse, first_of=[run]"), "{shown}");
+    let analyzed = asked(&session, &format!("EXPLAIN ANALYZE {sql}")).unwrap().1.join("\n");
+    let scan = analyzed.lines().find(|line| line.contains("OmenScan")).unwrap();
+    assert!(scan.contains("output_rows=1") && scan.contains("slices_read=1"), "{analyzed}");
+    let (_, rows) = asked(&session, sql).unwrap();
+    assert_eq!(rows[9], "10|5000|0|5000", "{rows:?}");
+    for (sql, way) in [
+        ("SELECT run, last_value(loss ORDER BY step) FROM m GROUP BY run", "reverse, first_of=[run]"),
+        ("SELECT run, first_value(loss ORDER BY step), min(step) FROM m GROUP BY run", "n], first_of=[run]"),
+        ("SELECT run, first_value(loss ORDER BY step DESC), max(step) FROM m GROUP BY run", "reverse, first_of=[run]"),
+        ("SELECT last_value(n ORDER BY step) FROM m WHERE run = 4", "reverse, first_of=[run]"),
+        ("SELECT last_value(n ORDER BY run, step) FROM m", "reverse, first_of=[]"),
+        ("SELECT run, last_value(n ORDER BY step) FROM m WHERE loss > 3 GROUP BY run", "reverse, first_of=[run]"),
+    ] {
+        let shown = plan(&session, sql);
+        assert!(shown.contains(way), "{sql}\n{shown}");
+    }
+    for sql in [
+        "SELECT DISTINCT ON (run) * FROM m ORDER BY run, loss DESC",
+        "SELECT DISTINCT ON (step) * FROM m ORDER BY step, run DESC",
+        "SELECT run, last_value(n ORDER BY step), first_value(n ORDER BY step) FROM m GROUP BY run",
+        "SELECT run, last_value(n ORDER BY step), min(step) FROM m GROUP BY run",
+        "SELECT run, last_value(n ORDER BY step), count(*) FROM m GROUP BY run",
+        "SELECT run, last_value(n ORDER BY step) FILTER (WHERE n > 4) FROM m GROUP BY run",
+        "SELECT run, last_value(n) IGNORE NULLS FROM m GROUP BY run",
+        "SELECT run, last_value(n ORDER BY step) FROM m WHERE n % 2 = 0 GROUP BY run",
+        "SELECT run, step, last_value(n ORDER BY step) FROM m GROUP BY run, step",
+    ] {
+        if let Ok((_, rows)) = asked(&session, &format!("EXPLAIN {sql}")) {
+            assert!(!rows.join("\n").contains("first_of="), "{sql}\n{rows:?}");
+        }
+    }
 }
 
 #[test]

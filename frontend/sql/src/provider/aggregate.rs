@@ -109,7 +109,7 @@ fn replaced(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>,
 }
 
 /// What hands rows to more threads than there are partitions goes: groups are few.
-fn without_round_robin(input: &Arc<dyn ExecutionPlan>) -> &Arc<dyn ExecutionPlan> {
+pub(super) fn without_round_robin(input: &Arc<dyn ExecutionPlan>) -> &Arc<dyn ExecutionPlan> {
     match input.downcast_ref::<RepartitionExec>() {
         Some(node) if matches!(node.partitioning(), Partitioning::RoundRobinBatch(_)) => node.input(),
         _ => input,
@@ -120,7 +120,7 @@ fn without_round_robin(input: &Arc<dyn ExecutionPlan>) -> &Arc<dyn ExecutionPlan
 fn partial(aggregate: &AggregateExec, scan: &OmenScan) -> Option<OmenAggregate> {
     let request = scan.request();
     let plain = !aggregate.group_expr().has_grouping_set() && aggregate.filter_expr().iter().all(Option::is_none);
-    if !plain || request.limit.is_some() || request.reverse {
+    if !plain || request.limit.is_some() || request.reverse || request.firsts.is_some() {
         return None;
     }
     let mut plan = Plan { group_columns: 0, aggregates: Vec::new(), columns: Vec::new() };
@@ -291,7 +291,7 @@ fn has_bounds(ty: ColumnType, seen: &DataType) -> bool {
 }
 
 /// The table's column that an expression is.
-fn column_of(expr: &Arc<dyn PhysicalExpr>, request: &Request) -> Option<ColumnId> {
+pub(super) fn column_of(expr: &Arc<dyn PhysicalExpr>, request: &Request) -> Option<ColumnId> {
     let column = expr.downcast_ref::<Column>()?;
     request.columns.get(column.index()).copied().filter(|id| request.table.column_by_id(*id).is_some())
 }

@@ -23,7 +23,7 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, SortOrderPushdownResult};
-use omendb_engine::db::{Scan, ScanMetrics, ScanRequest, Snapshot};
+use omendb_engine::db::{Firsts, Scan, ScanMetrics, ScanRequest, Snapshot};
 use omendb_engine::key::KeyRange;
 use omendb_engine::types::{ColumnId, ColumnType, TableDef};
 use std::fmt;
@@ -58,6 +58,8 @@ pub(super) struct Request {
     pub(super) reverse: bool,
     /// Rows of each partition that are wanted.
     pub(super) limit: Option<usize>,
+    /// Of the rows with the same values of so many first columns of the key, only the one that comes first.
+    pub(super) firsts: Option<usize>,
 }
 
 /// Reads a stored table.
@@ -84,7 +86,7 @@ impl OmenScan {
         &self.request
     }
 
-    fn changed(&self, change: impl FnOnce(&mut Request)) -> Result<Arc<dyn ExecutionPlan>> {
+    pub(super) fn changed(&self, change: impl FnOnce(&mut Request)) -> Result<Arc<dyn ExecutionPlan>> {
         let mut request = self.request.clone();
         change(&mut request);
         Ok(Arc::new(OmenScan::new(request)?))
@@ -150,19 +152,20 @@ impl Request {
     fn open(&self, partition: usize) -> Result<Reader> {
         let ranges = self.partitions.get(partition).cloned();
         let ranges = ranges.ok_or_else(|| SqlError::internal(format!("a scan without partition {partition}")))?;
-        let scan = self.snapshot.scan(
-            &self.table,
-            ScanRequest {
-                ranges,
-                projection: self.columns.clone(),
-                predicates: self.analysis.predicates.clone(),
-                filter: self.analysis.filter.clone(),
-                reverse: self.reverse,
-                limit: self.limit,
-            },
-        )?;
+        let request = ScanRequest {
+            ranges,
+            projection: self.columns.clone(),
+            predicates: self.analysis.predicates.clone(),
+            filter: self.analysis.filter.clone(),
+            reverse: self.reverse,
+            limit: self.limit,
+        };
+        let rows = match self.firsts {
+            Some(columns) => Rows::Firsts(Box::new(self.snapshot.firsts(&self.table, request, columns)?)),
+            None => Rows::All(Box::new(self.snapshot.scan(&self.table, request)?)),
+        };
         let types = self.columns.iter().map(|id| type_of(&self.table, *id)).collect();
-        Ok(Reader { scan, schema: self.schema.clone(), types, left: self.limit })
+        Ok(Reader { rows, schema: self.schema.clone(), types, left: self.limit })
     }
 }
 
@@ -170,9 +173,31 @@ pub(super) fn type_of(table: &TableDef, id: ColumnId) -> ColumnType {
     table.column_by_id(id).map_or(ColumnType::Int64, |c| c.ty)
 }
 
+/// What the engine reads.
+enum Rows {
+    All(Box<Scan>),
+    Firsts(Box<Firsts>),
+}
+
+impl Rows {
+    fn next(&mut self) -> Option<omendb_engine::Result<RecordBatch>> {
+        match self {
+            Rows::All(scan) => scan.next(),
+            Rows::Firsts(firsts) => firsts.next(),
+        }
+    }
+
+    fn metrics(&self) -> ScanMetrics {
+        match self {
+            Rows::All(scan) => scan.metrics(),
+            Rows::Firsts(firsts) => firsts.metrics(),
+        }
+    }
+}
+
 /// Batches of the engine, as DataFusion sees them.
 struct Reader {
-    scan: Scan,
+    rows: Rows,
     schema: SchemaRef,
     types: Vec<ColumnType>,
     left: Option<usize>,
@@ -185,7 +210,7 @@ impl Iterator for Reader {
         if self.left == Some(0) {
             return None;
         }
-        let batch = match self.scan.next()? {
+        let batch = match self.rows.next()? {
             Ok(batch) => seen_by_datafusion(&batch, &self.schema, &self.types),
             Err(e) => Err(e.into()),
         };
@@ -259,6 +284,11 @@ impl DisplayAs for OmenScan {
         if self.request.reverse {
             write!(f, ", reverse")?;
         }
+        if let Some(columns) = self.request.firsts {
+            let name = |id: &ColumnId| table.column_by_id(*id).map_or("", |column| column.name.as_str());
+            let names: Vec<&str> = table.key.iter().take(columns).map(name).collect();
+            write!(f, ", first_of=[{}]", names.join(", "))?;
+        }
         if let Some(limit) = self.request.limit {
             write!(f, ", limit={limit}")?;
         }
@@ -316,7 +346,7 @@ impl ExecutionPlan for OmenScan {
             let mut reader = request.open(partition)?;
             let batches = std::iter::from_fn(move || {
                 let batch = reader.next()?.map_err(DataFusionError::from);
-                counts.add(batch.as_ref().map_or(0, RecordBatch::num_rows), reader.scan.metrics());
+                counts.add(batch.as_ref().map_or(0, RecordBatch::num_rows), reader.rows.metrics());
                 Some(batch)
             });
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches))));
@@ -328,12 +358,12 @@ impl ExecutionPlan for OmenScan {
             while !sender.is_closed() {
                 let Some(batch) = reader.next() else { break };
                 let batch = batch?;
-                counts.add(batch.num_rows(), reader.scan.metrics());
+                counts.add(batch.num_rows(), reader.rows.metrics());
                 if sender.blocking_send(Ok(batch)).is_err() {
                     break;
                 }
             }
-            counts.add(0, reader.scan.metrics());
+            counts.add(0, reader.rows.metrics());
             Ok(())
         });
         Ok(builder.build())
@@ -375,9 +405,10 @@ impl ExecutionPlan for OmenScan {
         &self,
         order: &[PhysicalSortExpr],
     ) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>, DataFusionError> {
-        // With a limit in place, the other direction would give other rows.
+        // Where rows are chosen by their order, the other direction would give other ones.
+        let chosen = self.request.limit.is_some() || self.request.firsts.is_some();
         match self.request.direction_of(order) {
-            Some(reverse) if self.request.limit.is_none() || reverse == self.request.reverse => {
+            Some(reverse) if !chosen || reverse == self.request.reverse => {
                 let inner = self.changed(|request| {
                     request.reverse = reverse;
                 })?;
