@@ -77,5 +77,5 @@ macro_rules! files {
 
 files! {
     tables keys inserts updates_and_deletes types nulls arithmetic casts text_and_time aggregates joins subqueries windows
-    set_operations refused catalog delete_ranges ttl storage_parameters slice_aggregates
+    set_operations refused catalog delete_ranges ttl storage_parameters slice_aggregates first_rows
 }

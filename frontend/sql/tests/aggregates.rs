@@ -177,7 +177,7 @@ fn query(random: &mut Random, steps: u64) -> String {
 
 /// The first or last rows of groups.
 fn edges(random: &mut Random, filter: &str) -> String {
-    let (way, other) = [("", "DESC"), ("DESC", "")][usize::try_from(random.below(2)).unwrap()];
+    let (way, other) = if random.below(2) == 0 { ("", "DESC") } else { ("DESC", "") };
     let column = random.one(&["i", "s", "f", "t", "at", "d / 2", "k"]);
     match random.below(7) {
         0 => format!("SELECT DISTINCT ON (g) * FROM m {filter} ORDER BY g, k {way}"),
@@ -277,10 +277,10 @@ fn first_and_last_rows_of_groups_are_sought() {
     let scan = analyzed.lines().find(|line| line.contains("OmenScan")).unwrap();
     assert!(scan.contains("output_rows=1") && scan.contains("slices_read=1"), "{analyzed}");
     let (_, rows) = asked(&session, sql).unwrap();
-    assert_eq!(rows[9], "10|5000|0|5000", "{rows:?}");
+    assert_eq!((rows.len(), rows.last().map(String::as_str)), (10, Some("|10|5000|0|5000")), "{rows:?}");
     for (sql, way) in [
         ("SELECT run, last_value(loss ORDER BY step) FROM m GROUP BY run", "reverse, first_of=[run]"),
-        ("SELECT run, first_value(loss ORDER BY step), min(step) FROM m GROUP BY run", "n], first_of=[run]"),
+        ("SELECT run, first_value(loss ORDER BY step), min(step) FROM m GROUP BY run", "loss], first_of=[run]"),
         ("SELECT run, first_value(loss ORDER BY step DESC), max(step) FROM m GROUP BY run", "reverse, first_of=[run]"),
         ("SELECT last_value(n ORDER BY step) FROM m WHERE run = 4", "reverse, first_of=[run]"),
         ("SELECT last_value(n ORDER BY run, step) FROM m", "reverse, first_of=[]"),

@@ -8,10 +8,14 @@ confidence ([`crate::bootstrap`]). Many measures are looked at at once, so each 
 held to a confidence such that *all* of them together are wrong in one of twenty comparisons of equal programs (Bonferroni); a
 difference smaller than the threshold is none, however sure it is.
 
+Each operation's median is also looked at beside the other operations of its interval ([`crate::beside`]), which tells a slower operation from a
+slower machine far better than its own times do.
+
 A percentile is judged only where an interval has a few operations beyond it. Others are shown.
 */
 
 use crate::args::CompareArgs;
+use crate::beside::{self, Interval, agrees};
 use crate::bootstrap::{Ratio, SAMPLES_MIN, median_of, ratio};
 use crate::failure::Failure;
 use crate::latency::{Quantiles, show};
@@ -51,6 +55,8 @@ struct Measure {
 #[derive(Clone, Copy, PartialEq)]
 enum Judging {
     Yes,
+    /// Beside the other operations: if the operation's own times, whose ratio this is, agree.
+    Beside(f64),
     /// There is not enough of it in each interval.
     TooFew,
     /// It is the machine's.
@@ -213,8 +219,45 @@ fn measures(a: &[RunResult], b: &[RunResult]) -> Result<Vec<Measure>, Failure> {
         let name = format!("{name} device bytes");
         measures.push(Measure { name, unit: Unit::Bytes, a: samples(a), b: samples(b), judged: Judging::Yes });
     }
+    measures.extend(beside_others(&measures, names(first).as_slice(), a, b));
     measures.retain(|measure| median(&measure.a).is_some() && median(&measure.b).is_some());
     Ok(measures)
+}
+
+/// The name of the measure of an operation's median.
+fn median_name(operation: &str) -> String {
+    format!("{operation} p50")
+}
+
+/// The median times of those operations that have enough of them and do not commit, each beside the others ([`crate::beside`]).
+fn beside_others(measures: &[Measure], names: &[String], a: &[RunResult], b: &[RunResult]) -> Vec<Measure> {
+    let own = |name: &String| measures.iter().find(|measure| measure.name == median_name(name));
+    let is_judged = |name: &String| own(name).is_some_and(|measure| measure.judged == Judging::Yes);
+    let interval = |sample: &Sample| -> Interval {
+        let time = |(operation, name): (&OperationSample, &String)| {
+            (operation.count > 0 && is_judged(name)).then_some(operation.service.p50 as f64)
+        };
+        sample.operations.iter().zip(names).map(time).collect()
+    };
+    let runs = |results: &[RunResult]| -> Vec<Vec<Interval>> {
+        results.iter().map(|result| result.whole_samples().map(interval).collect()).collect()
+    };
+    let (runs_a, runs_b) = (runs(a), runs(b));
+    let commits = |place: usize| {
+        let of = |result: &RunResult| result.operations.get(place).and_then(|operation| operation.commits);
+        a.iter().chain(b).any(|result| of(result) != Some(false))
+    };
+    let measure = |(place, name): (usize, &String)| {
+        if commits(place) {
+            return None;
+        }
+        let own = own(name).filter(|measure| measure.judged == Judging::Yes)?;
+        let ratio = median(&own.b)? / median(&own.a)?;
+        let (a, b) = beside::beside(place, &runs_a, &runs_b)?;
+        let name = format!("{} beside the others", median_name(name));
+        Some(Measure { name, unit: Unit::Nanos, a, b, judged: Judging::Beside(ratio) })
+    };
+    names.iter().enumerate().filter_map(measure).collect()
 }
 
 /// The median of all samples of all runs.
@@ -273,16 +316,22 @@ fn is_enough(result: &RunResult, place: usize, quantile: f64) -> bool {
 
 /// Each measure with its ratio, as far as there is one, and what to say of it.
 fn judged<'m>(measures: &'m [Measure], args: &CompareArgs) -> Vec<(&'m Measure, Option<Ratio>, Verdict)> {
-    let count = measures.iter().filter(|measure| measure.judged == Judging::Yes).count();
+    let threshold = args.threshold / 100.0;
+    let is_judged = |judged: Judging| matches!(judged, Judging::Yes | Judging::Beside(_));
+    let count = measures.iter().filter(|measure| is_judged(measure.judged)).count();
     let doubt = DOUBT / count.max(1) as f64;
     let judge = |measure: &'m Measure| {
-        if measure.judged != Judging::Yes {
+        if !is_judged(measure.judged) {
             let is_machine = measure.judged == Judging::Machine;
             return (measure, None, if is_machine { Verdict::Machine } else { Verdict::TooFew });
         }
         let (a, b) = without_machine(&measure.a, &measure.b, measure.unit.follows());
         let judged = ratio(&a, &b, doubt, &mut Random::new(args.seed));
-        let verdict = judged.map_or(Verdict::TooFew, |ratio| verdict(ratio, measure.unit, args.threshold / 100.0));
+        let verdict = judged.map_or(Verdict::TooFew, |ratio| match measure.judged {
+            Judging::Beside(own) if !agrees(ratio.ratio, own, threshold) => Verdict::Same,
+            Judging::Beside(_) => verdict(ratio, measure.unit, beside::threshold(threshold)),
+            _ => verdict(ratio, measure.unit, threshold),
+        });
         (measure, judged, verdict)
     };
     measures.iter().map(judge).collect()
@@ -466,6 +515,52 @@ mod tests {
         samples.for_each(|sample| sample.yardstick = None);
         let [a, b] = unknown;
         assert_eq!(of(&verdicts(a, b), "get p50"), Verdict::Worse);
+    }
+
+    /// A run of five operations, of which times grow with the database, and times of `get`, the second, are `factor` times what they would be.
+    fn run_of_five(factor: f64, commits: bool, noise_seed: u64) -> RunResult {
+        let mut random = Random::new(noise_seed);
+        // The runs differ by some per cent as a whole, and their intervals by some more.
+        let run = 1.0 + 0.02 * (random.below(2001) as f64 / 1000.0 - 1.0);
+        let mut interval = |at: u32| {
+            let common =
+                run * (1.0 + f64::from(at) / 300.0) * (1.0 + 0.05 * (random.below(2001) as f64 / 1000.0 - 1.0));
+            let mut operation = |place: u32| {
+                let noise = 1.0 + 0.02 * (random.below(2001) as f64 / 1000.0 - 1.0);
+                let own = if place == 1 { factor } else { 1.0 };
+                let p50 = whole(f64::from(place + 1) * 10_000.0 * common * noise * own);
+                let service = Quantiles { p50, p90: p50, p99: p50, p999: p50, max: p50 };
+                OperationSample { count: 100, rows: 100, service, ..OperationSample::default() }
+            };
+            let operations = (0..5).map(&mut operation).collect();
+            Sample { at_seconds: f64::from(at), seconds: 1.0, operations, yardstick: None, engine: None }
+        };
+        let named = |name: &str| Operation { name: name.into(), commits: Some(commits), ..Operation::default() };
+        RunResult {
+            schema: SCHEMA.into(),
+            workload: "metrics".into(),
+            settings: RunSettings { interval_seconds: 1.0, ..RunSettings::default() },
+            operations: ["ingest", "get", "last", "range", "compare"].map(named).into(),
+            samples: (0..60).map(&mut interval).collect(),
+            ..RunResult::default()
+        }
+    }
+
+    #[test]
+    fn a_slower_operation_is_found_beside_the_others_where_its_own_times_do_not_tell() {
+        for seed in 0..4 {
+            let slower = verdicts(run_of_five(1.0, false, 2 * seed), run_of_five(1.08, false, 2 * seed + 1));
+            let worse: Vec<&str> =
+                slower.iter().filter(|(_, v)| *v == Verdict::Worse).map(|(name, _)| name.as_str()).collect();
+            assert_eq!(worse, ["get p50 beside the others"], "seed {seed}: {slower:?}");
+            let same = verdicts(run_of_five(1.0, false, 2 * seed), run_of_five(1.0, false, 2 * seed + 1));
+            assert!(
+                same.iter().all(|(_, verdict)| matches!(verdict, Verdict::Same | Verdict::TooFew)),
+                "seed {seed}: {same:?}"
+            );
+        }
+        let committing = verdicts(run_of_five(1.0, true, 0), run_of_five(1.08, true, 1));
+        assert!(committing.iter().all(|(name, _)| !name.contains("beside")), "{committing:?}");
     }
 
     #[test]

@@ -36,6 +36,7 @@ DataFusion, which answers its queries once more from memory.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod args;
+mod beside;
 mod bootstrap;
 mod clock;
 mod cold;

@@ -84,6 +84,8 @@ pub(crate) struct Operation {
     pub(crate) rows: u64,
     pub(crate) retries: u64,
     pub(crate) errors: u64,
+    /// Whether it commits, and so waits for the device; none in results of older programs.
+    pub(crate) commits: Option<bool>,
     /// From begin to end.
     pub(crate) service: Distribution,
     /// From when it was due to its end; none in a closed loop.
@@ -301,6 +303,7 @@ mod tests {
             operations: vec![Operation {
                 name: "get".into(),
                 count: 14,
+                commits: Some(false),
                 service: distribution.clone(),
                 response: Some(distribution),
                 device_reads: Some(DeviceReads { bytes: 9, bytes_min: 1, bytes_max: 5 }),

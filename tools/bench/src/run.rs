@@ -116,8 +116,9 @@ fn drive(settings: &Settings, workload: &mut dyn Workload, result: &mut RunResul
     let Measured { watched, unserved, first_error, outcome } = measure(settings, workload)?;
     settings.stop_if_interrupted()?;
     let names = workload.operations();
+    let operations = names.iter().zip(&watched.totals.operations).enumerate();
     result.operations =
-        names.iter().zip(&watched.totals.operations).map(|(name, tally)| operation(name, tally)).collect();
+        operations.map(|(place, (name, tally))| operation(name, workload.commits(place), tally)).collect();
     result.yardstick = (watched.totals.yardstick.len() > 0).then(|| watched.totals.yardstick.distribution());
     result.elapsed_seconds = watched.elapsed.as_secs_f64();
     (result.samples, result.engine, result.unserved) = (watched.samples, watched.engine, unserved);
@@ -197,13 +198,14 @@ fn measure(settings: &Settings, workload: &dyn Workload) -> Result<Measured, Fai
     Ok(Measured { watched, unserved: driver.unserved(), first_error: driver.first_error(), outcome })
 }
 
-fn operation(name: &str, tally: &Tally) -> Operation {
+fn operation(name: &str, commits: bool, tally: &Tally) -> Operation {
     Operation {
         name: name.to_owned(),
         count: tally.count(),
         rows: tally.rows,
         retries: tally.retries,
         errors: tally.errors,
+        commits: Some(commits),
         service: tally.service.distribution(),
         response: (tally.response.len() > 0).then(|| tally.response.distribution()),
         device_reads: tally.device,

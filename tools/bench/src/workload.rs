@@ -77,6 +77,9 @@ pub(crate) trait Workload: Sync {
     /// What operations there are, always the same. Clients name them by their place here.
     fn operations(&self) -> Vec<String>;
 
+    /// Whether an operation, by its place, commits, and so waits for the device.
+    fn commits(&self, operation: usize) -> bool;
+
     /// What should be known of it beside the settings: rows, batches, shares of operations.
     fn parameters(&self) -> Vec<(&'static str, Value)>;
 

@@ -66,7 +66,7 @@ fn seeking(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>, 
         && aggregate.filter_expr().iter().all(Option::is_none)
         && aggregate.limit_options().is_none();
     let request = scan.request();
-    let exact = request.analysis.exact.iter().all(|exact| *exact) && request.analysis.predicates.is_empty();
+    let exact = request.analysis.exact.iter().all(|exact| *exact);
     if !reads_rows || !plain || !exact || request.limit.is_some() || request.firsts.is_some() || request.analysis.points
     {
         return Ok(None);

@@ -155,7 +155,8 @@ impl Request {
         let request = ScanRequest {
             ranges,
             projection: self.columns.clone(),
-            predicates: self.analysis.predicates.clone(),
+            // Where first rows are sought, all is exact: these say nothing that ranges and filter don't.
+            predicates: if self.firsts.is_some() { Vec::new() } else { self.analysis.predicates.clone() },
             filter: self.analysis.filter.clone(),
             reverse: self.reverse,
             limit: self.limit,

@@ -75,6 +75,10 @@ impl Workload for Devops<'_> {
         QUERIES.iter().map(|(name, _)| (*name).to_owned()).collect()
     }
 
+    fn commits(&self, _operation: usize) -> bool {
+        false
+    }
+
     fn parameters(&self) -> Vec<(&'static str, serde_json::Value)> {
         vec![("hosts", self.hosts.count.into()), ("rows", self.rows().into()), ("metrics", METRICS.len().into())]
     }

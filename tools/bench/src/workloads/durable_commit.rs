@@ -107,6 +107,10 @@ impl Workload for DurableCommit<'_> {
         named(&["commit"])
     }
 
+    fn commits(&self, _operation: usize) -> bool {
+        true
+    }
+
     fn parameters(&self) -> Vec<(&'static str, serde_json::Value)> {
         vec![("bytes of a key", 16.into()), ("bytes of a value", 32.into())]
     }

@@ -242,6 +242,10 @@ impl Workload for Metrics<'_> {
         named(OPERATIONS.get(self.first_operation()..).unwrap_or_default())
     }
 
+    fn commits(&self, operation: usize) -> bool {
+        self.operations().get(operation).is_some_and(|name| name == "ingest")
+    }
+
     fn parameters(&self) -> Vec<(&'static str, serde_json::Value)> {
         let shares = || OPERATIONS.iter().zip(SHARES).skip(self.first_operation());
         let all: u64 = shares().map(|(_, share)| share).sum();

@@ -93,6 +93,10 @@ impl Workload for OpenClose<'_> {
         named(&["open", "first lookup", "close"])
     }
 
+    fn commits(&self, _operation: usize) -> bool {
+        true
+    }
+
     fn parameters(&self) -> Vec<(&'static str, serde_json::Value)> {
         vec![("rows", self.rows.into())]
     }

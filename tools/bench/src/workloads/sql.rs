@@ -69,6 +69,13 @@ fn name(number: usize, text: &str) -> String {
     format!("{number}: {cut}{rest}")
 }
 
+/// Whether a statement's first word is this one.
+fn begins_with(text: &str, word: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphabetic())
+        .find(|part| !part.is_empty())
+        .is_some_and(|first| first.eq_ignore_ascii_case(word))
+}
+
 impl Workload for Sql {
     fn db(&self) -> Option<Db> {
         Some(self.sessions.engine().clone())
@@ -76,6 +83,11 @@ impl Workload for Sql {
 
     fn operations(&self) -> Vec<String> {
         self.statements.iter().zip(1..).map(|(statement, number)| name(number, &statement.text)).collect()
+    }
+
+    fn commits(&self, operation: usize) -> bool {
+        let reads = |text: &str| ["SELECT", "WITH", "VALUES"].iter().any(|word| begins_with(text, word));
+        !self.statements.get(operation).is_some_and(|statement| reads(&statement.text))
     }
 
     fn parameters(&self) -> Vec<(&'static str, serde_json::Value)> {

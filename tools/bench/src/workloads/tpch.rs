@@ -128,6 +128,10 @@ impl Workload for Tpch<'_> {
         QUERIES.iter().map(Query::name).collect()
     }
 
+    fn commits(&self, _operation: usize) -> bool {
+        false
+    }
+
     fn parameters(&self) -> Vec<(&'static str, serde_json::Value)> {
         vec![("scale", self.scale.into()), ("rows of all tables", self.rows.iter().sum::<u64>().into())]
     }

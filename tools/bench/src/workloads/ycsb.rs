@@ -373,6 +373,10 @@ impl Workload for Ycsb<'_> {
         named(self.mix.operations)
     }
 
+    fn commits(&self, operation: usize) -> bool {
+        !matches!(self.mix.operations.get(operation), Some(&"read" | &"scan"))
+    }
+
     fn parameters(&self) -> Vec<(&'static str, serde_json::Value)> {
         let shares = self.mix.operations.iter().zip(self.mix.shares).map(|(name, share)| format!("{name} {share} %"));
         let record = match self.shape {
