@@ -14,7 +14,7 @@ So it takes the time of a scan at most, about, and where groups are long, time b
 
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyRange, KeySchema, successor};
-use crate::run::SCAN_ROWS_MAX;
+use crate::run::{GROWTH, SCAN_ROWS_MAX};
 use crate::scan::expiry::Expiry;
 use crate::scan::{Layer, Scan, ScanMetrics, ScanRequest, projected_type};
 use crate::types::{ColumnType, TableDef};
@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 /// Rows of a look that costs about as much as the seek to its place.
 const ROWS_OF_A_SEEK: usize = 64;
+/// Rows of the first batch; those that follow have more and more, and [`SCAN_ROWS_MAX`] at most.
+const BATCH_ROWS_FIRST: usize = 16;
 /// Ranges that one look reaches over.
 const RANGES_OF_A_LOOK: usize = 64;
 
@@ -47,6 +49,8 @@ pub struct Firsts {
     rest: VecDeque<KeyRange>,
     /// Rows of the next look.
     rows: usize,
+    /// Rows of the next batch, which several looks may give together.
+    batch_rows: usize,
     /// Rows that may still come.
     left: usize,
     metrics: ScanMetrics,
@@ -92,6 +96,7 @@ impl Firsts {
             schema,
             rest,
             rows: ROWS_OF_A_SEEK,
+            batch_rows: BATCH_ROWS_FIRST,
             left,
             metrics: ScanMetrics::default(),
         })
@@ -100,6 +105,23 @@ impl Firsts {
     /// What it has done so far.
     pub fn metrics(&self) -> ScanMetrics {
         self.metrics
+    }
+
+    /// Looks until a batch is full; `None` at the end.
+    fn gather(&mut self) -> Result<Option<RecordBatch>> {
+        let (mut batches, mut rows) = (Vec::new(), 0);
+        while rows < self.batch_rows && self.left > 0 && !self.rest.is_empty() {
+            if let Some(batch) = self.look()? {
+                rows += batch.num_rows();
+                batches.push(batch);
+            }
+        }
+        self.batch_rows = (self.batch_rows * GROWTH).min(SCAN_ROWS_MAX);
+        Ok(match batches.as_slice() {
+            [] => None,
+            [only] => Some(only.clone()),
+            _ => Some(concat_batches(&self.schema, &batches)?),
+        })
     }
 
     /// Looks at some rows from where it stands; gives the first ones of their groups.
@@ -191,16 +213,10 @@ impl Iterator for Firsts {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.left > 0 && !self.rest.is_empty() {
-            match self.look() {
-                Ok(None) => {}
-                Ok(Some(batch)) => return Some(Ok(batch)),
-                Err(error) => {
-                    self.rest.clear();
-                    return Some(Err(error));
-                }
-            }
+        let batch = self.gather();
+        if batch.is_err() {
+            self.rest.clear();
         }
-        None
+        batch.transpose()
     }
 }
