@@ -42,6 +42,8 @@ pub(crate) const FIGURES: &[Figure] = &[
     figure("minutes_cold_ms", "… cold"),
     figure("last_warm_ms", "last values of a run, ms, warm"),
     figure("last_cold_ms", "… cold"),
+    figure("lasts_warm_ms", "last values of all runs, ms, warm"),
+    figure("lasts_cold_ms", "… cold"),
     figure("range_warm_ms", "1,000 steps of a run, ms, warm"),
     figure("range_cold_ms", "… cold"),
     figure("compare_warm_ms", "two runs joined on step: count, avg, max of the difference, ms, warm"),
@@ -120,6 +122,11 @@ fn queries(plan: &Plan) -> Vec<Query> {
         many("last", 200, Some(1), &|n| {
             format!("SELECT step, ts, loss, acc, lr FROM metrics WHERE run_id = {} ORDER BY step DESC LIMIT 1", run(n))
         }),
+        one(
+            "lasts",
+            Some(plan.runs),
+            "SELECT DISTINCT ON (run_id) run_id, step, ts, loss, acc FROM metrics ORDER BY run_id, step DESC",
+        ),
         many("range", 50, Some(width), &|n| {
             let from = step(n).min(steps - width);
             let to = from + width;
