@@ -21,6 +21,10 @@ const ALIKE_FACTOR: usize = 3;
 /// Stretches of a run at least.
 const BLOCKS_MIN: usize = 4;
 
+/// The same of differences: what neighbours have in common both runs mostly have, and it is gone. Of four stretches the interval would be three times
+/// as wide as it need be.
+const BLOCKS_OF_DIFFERENCES_MIN: usize = 10;
+
 /// Samples of a run at least, for there to be an answer.
 pub(crate) const SAMPLES_MIN: usize = 12;
 
@@ -38,15 +42,26 @@ pub(crate) struct Ratio {
 /// The ratio of `b`'s median to `a`'s, each of one or more runs, with the confidence 1 − `doubt`. `None` where a run has fewer than
 /// [`SAMPLES_MIN`] samples, or a median is 0.
 pub(crate) fn ratio(a: &[Vec<f64>], b: &[Vec<f64>], doubt: f64, random: &mut Random) -> Option<Ratio> {
-    ratio_of(a, b, doubt, random, REPLICATES)
+    ratio_of(a, b, doubt, random, (REPLICATES, BLOCKS_MIN))
 }
 
-fn ratio_of(a: &[Vec<f64>], b: &[Vec<f64>], doubt: f64, random: &mut Random, replicates: usize) -> Option<Ratio> {
+/// The same where `b` has differences between intervals of two runs, from the same number throughout in `a`.
+pub(crate) fn ratio_of_differences(a: &[Vec<f64>], b: &[Vec<f64>], doubt: f64, random: &mut Random) -> Option<Ratio> {
+    ratio_of(a, b, doubt, random, (REPLICATES, BLOCKS_OF_DIFFERENCES_MIN))
+}
+
+fn ratio_of(
+    a: &[Vec<f64>],
+    b: &[Vec<f64>],
+    doubt: f64,
+    random: &mut Random,
+    (replicates, blocks_min): (usize, usize),
+) -> Option<Ratio> {
     let enough = |runs: &[Vec<f64>]| !runs.is_empty() && runs.iter().all(|run| run.len() >= SAMPLES_MIN);
     if !enough(a) || !enough(b) {
         return None;
     }
-    let (block_a, block_b) = (block_len(a), block_len(b));
+    let (block_a, block_b) = (block_len(a, blocks_min), block_len(b, blocks_min));
     let (mut drawn_a, mut drawn_b) = (Vec::new(), Vec::new());
     let mut ratios = Vec::with_capacity(replicates);
     for _ in 0..replicates {
@@ -123,11 +138,11 @@ fn draw(runs: &[Vec<f64>], block: usize, random: &mut Random, out: &mut Vec<f64>
 }
 
 /// How many neighbours are drawn together: some times as many as are alike, at least the cube root of all.
-fn block_len(runs: &[Vec<f64>]) -> usize {
+fn block_len(runs: &[Vec<f64>], blocks_min: usize) -> usize {
     let len = runs.iter().map(Vec::len).min().unwrap_or(1);
     // At a distance of 1 none are alike.
     let alike = runs.iter().map(|run| correlated(run)).max().unwrap_or(1) - 1;
-    (ALIKE_FACTOR * alike).max(cube_root(len)).min(len / BLOCKS_MIN).max(1)
+    (ALIKE_FACTOR * alike).max(cube_root(len)).min(len / blocks_min).max(1)
 }
 
 fn cube_root(n: usize) -> usize {
@@ -168,7 +183,7 @@ mod tests {
             let mut random = Random::new(seed);
             let a = [samples(100.0, spread, alike, len, &mut random)];
             let b = [samples(b_level, spread, alike, len, &mut random)];
-            let ratio = ratio_of(&a, &b, 0.05, &mut random, 1000).unwrap();
+            let ratio = ratio_of(&a, &b, 0.05, &mut random, (1000, BLOCKS_MIN)).unwrap();
             u64::from(ratio.low > 1.0 || ratio.high < 1.0)
         };
         (0..trials).map(differs).sum()

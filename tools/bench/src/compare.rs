@@ -16,7 +16,7 @@ A percentile is judged only where an interval has a few operations beyond it. Ot
 
 use crate::args::CompareArgs;
 use crate::beside::{self, Interval, agrees};
-use crate::bootstrap::{Ratio, SAMPLES_MIN, median_of, ratio};
+use crate::bootstrap::{Ratio, SAMPLES_MIN, median_of, ratio, ratio_of_differences};
 use crate::failure::Failure;
 use crate::latency::{Quantiles, show};
 use crate::machine::{Follows, Reading, without_machine};
@@ -34,6 +34,9 @@ const DOUBT: f64 = 0.05;
 
 /// Operations of an interval that lie beyond a percentile at least.
 const BEYOND_MIN: f64 = 5.0;
+
+/// Operations of an interval, for their median to be set beside others: that of fewer differs too much from interval to interval.
+const BESIDE_MIN: f64 = 60.0;
 
 /// A percentile's name, its place, and where a sample has it.
 type Percentile = (&'static str, f64, fn(&Quantiles) -> u64);
@@ -248,7 +251,7 @@ fn beside_others(measures: &[Measure], names: &[String], a: &[RunResult], b: &[R
         a.iter().chain(b).any(|result| of(result) != Some(false))
     };
     let measure = |(place, name): (usize, &String)| {
-        if commits(place) {
+        if commits(place) || !a.iter().chain(b).all(|result| usual_count(result, place) >= BESIDE_MIN) {
             return None;
         }
         let own = own(name).filter(|measure| measure.judged == Judging::Yes)?;
@@ -308,10 +311,15 @@ fn device_bytes(result: &RunResult, place: usize) -> Vec<Reading> {
     of_operation(result, place).filter_map(each).collect()
 }
 
+/// Operations of the usual interval.
+fn usual_count(result: &RunResult, place: usize) -> f64 {
+    let counts = of_operation(result, place).map(|(_, operation)| operation.count as f64).collect();
+    median_of(&[counts]).unwrap_or(0.0)
+}
+
 /// Whether the usual interval has some operations beyond a percentile.
 fn is_enough(result: &RunResult, place: usize, quantile: f64) -> bool {
-    let counts = of_operation(result, place).map(|(_, operation)| operation.count as f64).collect();
-    median_of(&[counts]).is_some_and(|count| count * (1.0 - quantile) >= BEYOND_MIN)
+    usual_count(result, place) * (1.0 - quantile) >= BEYOND_MIN
 }
 
 /// Each measure with its ratio, as far as there is one, and what to say of it.
@@ -326,6 +334,7 @@ fn judged<'m>(measures: &'m [Measure], args: &CompareArgs) -> Vec<(&'m Measure, 
             return (measure, None, if is_machine { Verdict::Machine } else { Verdict::TooFew });
         }
         let (a, b) = without_machine(&measure.a, &measure.b, measure.unit.follows());
+        let ratio = if matches!(measure.judged, Judging::Beside(_)) { ratio_of_differences } else { ratio };
         let judged = ratio(&a, &b, doubt, &mut Random::new(args.seed));
         let verdict = judged.map_or(Verdict::TooFew, |ratio| match measure.judged {
             Judging::Beside(own) if !agrees(ratio.ratio, own, threshold) => Verdict::Same,
