@@ -237,6 +237,16 @@ impl World {
         self.check_aggregates(&snapshot, ranges, filter, &kept)
     }
 
+    /// Columns, by their places, of rows of ranges that pass a filter.
+    fn request(&self, ranges: &[KeyRange], filter: &[ColumnPredicate], places: &[usize]) -> ScanRequest {
+        ScanRequest {
+            ranges: ranges.to_vec(),
+            projection: places.iter().map(|place| self.table.columns[*place].id).collect(),
+            filter: filter.to_vec(),
+            ..Default::default()
+        }
+    }
+
     fn check_filter(
         &mut self,
         snapshot: &Snapshot,
@@ -248,14 +258,7 @@ impl World {
         let places: Vec<usize> = (0..self.table.columns.len()).filter(|_| self.random.below(3) == 0).collect();
         let reverse = self.random.below(2) == 0;
         let limit = (self.random.below(3) == 0).then(|| self.random.below(200) as usize);
-        let request = ScanRequest {
-            ranges: ranges.to_vec(),
-            projection: places.iter().map(|place| self.table.columns[*place].id).collect(),
-            filter: filter.to_vec(),
-            reverse,
-            limit,
-            ..Default::default()
-        };
+        let request = ScanRequest { reverse, limit, ..self.request(ranges, filter, &places) };
         let got = scan(snapshot, &self.table, request);
         let mut expected: Vec<Vec<Value>> =
             kept.iter().map(|row| places.iter().map(|place| row[*place].clone()).collect()).collect();
@@ -278,14 +281,7 @@ impl World {
         let reverse = random.below(2) == 0;
         let limit = (random.below(3) == 0).then(|| random.below(8) as usize);
         let what = format!("seed {}: {group} columns, {reverse}, {ranges:?}, {filter:?}", self.seed);
-        let request = ScanRequest {
-            ranges: ranges.to_vec(),
-            projection: places.iter().map(|place| self.table.columns[*place].id).collect(),
-            filter: filter.to_vec(),
-            reverse,
-            limit,
-            ..Default::default()
-        };
+        let request = ScanRequest { reverse, limit, ..self.request(ranges, filter, &places) };
         let mut rows: Vec<&Vec<Value>> = kept.to_vec();
         if reverse {
             rows.reverse();

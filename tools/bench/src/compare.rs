@@ -234,13 +234,17 @@ fn median_name(operation: &str) -> String {
 
 /// The median times of those operations that have enough of them and do not commit, each beside the others ([`crate::beside`]).
 fn beside_others(measures: &[Measure], names: &[String], a: &[RunResult], b: &[RunResult]) -> Vec<Measure> {
-    let own = |name: &String| measures.iter().find(|measure| measure.name == median_name(name));
-    let is_judged = |name: &String| own(name).is_some_and(|measure| measure.judged == Judging::Yes);
+    // The ratio of its own times, of an operation whose median is judged.
+    let own = |name: &String| {
+        let own = measures.iter().find(|measure| measure.name == median_name(name))?;
+        (own.judged == Judging::Yes).then_some(median(&own.b)? / median(&own.a)?)
+    };
+    let own: Vec<Option<f64>> = names.iter().map(own).collect();
     let interval = |sample: &Sample| -> Interval {
-        let time = |(operation, name): (&OperationSample, &String)| {
-            (operation.count > 0 && is_judged(name)).then_some(operation.service.p50 as f64)
+        let time = |(operation, own): (&OperationSample, &Option<f64>)| {
+            (operation.count > 0 && own.is_some()).then_some(operation.service.p50 as f64)
         };
-        sample.operations.iter().zip(names).map(time).collect()
+        sample.operations.iter().zip(&own).map(time).collect()
     };
     let runs = |results: &[RunResult]| -> Vec<Vec<Interval>> {
         results.iter().map(|result| result.whole_samples().map(interval).collect()).collect()
@@ -254,8 +258,7 @@ fn beside_others(measures: &[Measure], names: &[String], a: &[RunResult], b: &[R
         if commits(place) || !a.iter().chain(b).all(|result| usual_count(result, place) >= BESIDE_MIN) {
             return None;
         }
-        let own = own(name).filter(|measure| measure.judged == Judging::Yes)?;
-        let ratio = median(&own.b)? / median(&own.a)?;
+        let ratio = own.get(place).copied().flatten()?;
         let (a, b) = beside::beside(place, &runs_a, &runs_b)?;
         let name = format!("{} beside the others", median_name(name));
         Some(Measure { name, unit: Unit::Nanos, a, b, judged: Judging::Beside(ratio) })

@@ -55,11 +55,7 @@ impl PhysicalOptimizerRule for SliceAggregates {
         plan: Arc<dyn ExecutionPlan>,
         _: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let replace = |node: Arc<dyn ExecutionPlan>| match node.downcast_ref::<AggregateExec>() {
-            Some(aggregate) => Ok(replaced(aggregate)?.map_or(Transformed::no(node), Transformed::yes)),
-            None => Ok(Transformed::no(node)),
-        };
-        plan.transform_up(replace).data()
+        in_place_of_aggregations(plan, |_, aggregate| replaced(aggregate))
     }
 
     fn name(&self) -> &str {
@@ -69,6 +65,18 @@ impl PhysicalOptimizerRule for SliceAggregates {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// Puts into the place of each aggregation what `replace` gives for it, if it gives something.
+pub(super) fn in_place_of_aggregations(
+    plan: Arc<dyn ExecutionPlan>,
+    replace: impl Fn(&Arc<dyn ExecutionPlan>, &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>, DataFusionError>,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let replaced = |node: Arc<dyn ExecutionPlan>| match node.downcast_ref::<AggregateExec>() {
+        Some(aggregate) => Ok(replace(&node, aggregate)?.map_or(Transformed::no(node), Transformed::yes)),
+        None => Ok(Transformed::no(node)),
+    };
+    plan.transform_up(replaced).data()
 }
 
 /// What stands for an aggregation and the scan below it; `None` where the rule does not apply.

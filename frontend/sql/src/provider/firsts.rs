@@ -13,12 +13,11 @@ aggregation stands right over a scan of a stored table, the scan gives of each g
 - the scan does all of the filtering, and has no limit.
 */
 
-use super::aggregate::{column_of, without_round_robin};
+use super::aggregate::{column_of, in_place_of_aggregations, without_round_robin};
 use super::scan::{OmenScan, Request, type_of};
 use crate::error::Result;
 use datafusion::common::DataFusionError;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
@@ -38,14 +37,10 @@ impl PhysicalOptimizerRule for FirstRows {
         _: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let recompute = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-        let replace = |node: Arc<dyn ExecutionPlan>| match node.downcast_ref::<AggregateExec>() {
-            Some(aggregate) => match seeking(aggregate)? {
-                Some(scan) => node.replace_children(vec![scan], recompute).map(Transformed::yes),
-                None => Ok(Transformed::no(node)),
-            },
-            None => Ok(Transformed::no(node)),
-        };
-        plan.transform_up(replace).data()
+        in_place_of_aggregations(plan, |node, aggregate| match seeking(aggregate)? {
+            Some(scan) => Arc::clone(node).replace_children(vec![scan], recompute).map(Some),
+            None => Ok(None),
+        })
     }
 
     fn name(&self) -> &str {
