@@ -63,6 +63,7 @@ Positions below the one that was [released](Wal::release_before) may be missing.
 it knows the position. Of the others [`SPARES_MAX`] are kept to be used again; they go with a close, and with the next open.
 */
 
+mod filling;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -126,7 +127,7 @@ const LAG_MAX: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(100);
 
 /// How long the log must rest before it gives the space of its spares back.
-const LONG_REST: Duration = Duration::from_secs(10);
+const LONG_REST: Duration = Duration::from_secs(2);
 
 /// When a commit counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@ Decoders take bytes and trust none: a length is bounded before it is used, and n
 */
 
 use super::Lsn;
+use super::filling::with_zeros;
 use crate::io::Buffer;
 
 /// Frames begin and end at multiples of this: a page of the device and of direct I/O.
@@ -193,8 +194,9 @@ impl Frame {
 
 /// Fills up to a whole block and writes the checksum of all that follows it into the first four bytes.
 fn finish(out: &mut Buffer, start: usize) -> u32 {
-    out.resize(out.len().next_multiple_of(BLOCK_BYTES), 0);
-    let crc = out.get(start + 4..).map_or(0, crc32c::crc32c);
+    let (end, filled) = (out.len(), out.len().next_multiple_of(BLOCK_BYTES));
+    let crc = with_zeros(out.get(start + 4..).map_or(0, crc32c::crc32c), filled - end);
+    out.resize(filled, 0);
     if let Some(place) = out.get_mut(start..start + 4) {
         place.copy_from_slice(&crc.to_le_bytes());
     }
