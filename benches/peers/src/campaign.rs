@@ -171,7 +171,7 @@ pub(crate) fn reopens(common: &Common, args: &ReopenArgs) -> Vec<Job> {
             common.cache_mib
         ),
         part: Part::Store,
-        repeats: None,
+        repeats: args.reopen_repeats,
         kind: Kind::Reopen { log_bytes: args.log_mib << 20, batch: args.log_batch },
     }]
 }

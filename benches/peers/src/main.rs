@@ -179,6 +179,9 @@ pub(crate) struct ReopenArgs {
     /// Rows of a commit that went into the log.
     #[arg(long, default_value_t = 100)]
     log_batch: u64,
+    /// How often, where it is not as often as the rest.
+    #[arg(long)]
+    reopen_repeats: Option<u32>,
 }
 
 /// What the metrics table has.
