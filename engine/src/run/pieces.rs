@@ -122,6 +122,13 @@ pub(crate) struct Piece {
     pub(crate) whole: bool,
 }
 
+impl Piece {
+    /// Whether `next` is of the same slice and begins where this one ends.
+    fn goes_on_in(&self, next: &Piece) -> bool {
+        self.slice == next.slice && self.rows.end == next.rows.start
+    }
+}
+
 /// Whether units that are read enter the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -504,7 +511,8 @@ impl Fetch {
         let mut fetch = Fetch::default();
         let mut wanted: Vec<Extent> = Vec::new();
         let mut seen = None;
-        for piece in pieces {
+        let mut slice = None;
+        for piece in pieces.iter().filter(|piece| slice.replace(piece.slice) != Some(piece.slice)) {
             let tile = loaded.locators.tile_of(piece.slice);
             let new_tile = seen != Some(tile);
             seen = Some(tile);
@@ -611,9 +619,12 @@ impl Decoder<'_> {
     /// A column of all pieces' rows.
     fn column(&self, pieces: &[Piece], column: usize) -> Result<ArrayRef> {
         let mut sink = self.sink(column, pieces.iter().map(|piece| piece.rows.len()).sum());
-        for piece in pieces {
+        // What is cut small where other runs have rows between is decoded together.
+        for pieces in pieces.chunk_by(Piece::goes_on_in) {
             thread::give_way();
-            self.append(piece, None, column, &mut sink)?;
+            let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { continue };
+            let joined = Piece { slice: first.slice, rows: first.rows.start..last.rows.end, whole: false };
+            self.append(&joined, None, column, &mut sink)?;
         }
         Ok(sink.finish())
     }

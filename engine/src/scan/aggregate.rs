@@ -426,6 +426,13 @@ impl Aggregation {
             }
             read.insert(place, (columns, starts));
         }
+        let feeds: BTreeMap<usize, (Feed<'_>, &[usize])> = read
+            .iter()
+            .map(|(place, (columns, starts))| {
+                let len = starts.last().copied().unwrap_or(0);
+                (*place, (self.plan.feed(columns, len), starts.as_slice()))
+            })
+            .collect();
         for task in window.tasks {
             match task {
                 Task::Answered(summary, slices) => {
@@ -436,11 +443,10 @@ impl Aggregation {
                 }
                 Task::Pieces(place, pieces) => {
                     let lost = || Error::internal("a window has not read a run");
-                    let (columns, starts) = read.get(&place).ok_or_else(lost)?;
+                    let (feed, starts) = feeds.get(&place).ok_or_else(lost)?;
                     let start = starts.get(pieces.start).copied().ok_or_else(lost)?;
                     let end = starts.get(pieces.end).copied().ok_or_else(lost)?;
-                    let len = starts.last().copied().unwrap_or(0);
-                    self.groups.add(&self.plan.feed(columns, len), start..end)?;
+                    self.groups.add(feed, start..end)?;
                 }
                 Task::Merged(range, sources) => self.merge(range, &sources)?,
             }

@@ -8,7 +8,7 @@ searching costs more than merging, so that whole slices of the largest run go to
 Sources whose next keys are one (a row and its newer version) are merged at that key.
 */
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{Key, KeyRange};
 use crate::run::pieces::RowPlace;
 use crate::scan::Layer;
@@ -91,47 +91,61 @@ impl Cutter {
     /// The next part; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Part>> {
         let Some((least, second)) = self.least() else { return Ok(None) };
-        let Some(first) = self.key_of(least) else { return Ok(None) };
-        let bound = second.and_then(|second| self.key_of(second));
-        if bound.as_ref() == Some(&first) {
+        let (Some(side), bound) = (self.sources.get(least), second.and_then(|second| self.key_of(second))) else {
+            return Ok(None);
+        };
+        let Some(first) = &side.key else { return Ok(None) };
+        if bound == Some(first) {
+            let first = first.clone();
             self.short += 1;
             return match self.short > SHORT_TURNS_MAX {
                 true => self.merge_slices(first).map(Some),
                 false => self.merge_key(first).map(Some),
             };
         }
-        let end = self.end.clone();
-        let Some(side) = self.sources.get_mut(least) else { return Ok(None) };
         let place = side.place;
-        let Kind::Run { run, at, end: last } = &mut side.kind else {
-            self.short += 1;
-            if self.short > SHORT_TURNS_MAX {
-                return self.merge_slices(first).map(Some);
-            }
-            let to = bound.map_or(end.clone(), |bound| Edge::At(bound, false));
-            side.seek(&to, &end)?;
-            let keys = Span { from: Edge::At(first, false), to }.range();
-            return Ok(Some(Part::Merged(keys, vec![place])));
+        let Kind::Run { run, at, end: last } = &side.kind else {
+            let (first, bound) = (first.clone(), bound.cloned());
+            return self.turn_of_memtable(least, first, bound).map(Some);
         };
         let (from, mut to) = (*at, *last);
-        if let Some(bound) = &bound {
+        if let Some(bound) = bound {
             to = run.run.place_of_key(bound.as_ref(), false)?.min(*last);
             if run.run.rows_between(from, to)? >= TURN_ROWS_LONG {
                 (self.short, self.slices) = (0, 1);
             } else {
                 self.short += 1;
                 if self.short > SHORT_TURNS_MAX {
+                    let first = first.clone();
                     return self.merge_slices(first).map(Some);
                 }
             }
         }
-        *at = to;
-        side.key = side.key_here()?;
+        if let Some(side) = self.sources.get_mut(least) {
+            if let Kind::Run { at, .. } = &mut side.kind {
+                *at = to;
+            }
+            side.key = side.key_here()?;
+        }
         Ok(Some(Part::Run(place, from, to)))
     }
 
-    fn key_of(&self, side: usize) -> Option<Key> {
-        self.sources.get(side).and_then(|side| side.key.clone())
+    /// The keys of a memtable from `first` to another source's `bound`.
+    fn turn_of_memtable(&mut self, least: usize, first: Key, bound: Option<Key>) -> Result<Part> {
+        self.short += 1;
+        if self.short > SHORT_TURNS_MAX {
+            return self.merge_slices(first);
+        }
+        let to = bound.map_or(self.end.clone(), |bound| Edge::At(bound, false));
+        let side =
+            self.sources.get_mut(least).ok_or_else(|| Error::internal("a turn of a source that is not there"))?;
+        side.seek(&to, &self.end)?;
+        let keys = Span { from: Edge::At(first, false), to }.range();
+        Ok(Part::Merged(keys, vec![side.place]))
+    }
+
+    fn key_of(&self, side: usize) -> Option<&Key> {
+        self.sources.get(side).and_then(|side| side.key.as_ref())
     }
 
     /// The sources with the least and the second least key.

@@ -184,6 +184,9 @@ impl Groups {
         if rows.end > feed.len {
             return Err(Error::internal("more rows than were fed"));
         }
+        if self.goes_on(feed, rows.start)? && self.goes_on(feed, rows.end - 1)? {
+            return self.add_to_current(feed, rows);
+        }
         let key = self.key_at(feed, rows.start)?;
         if feed.group.is_empty() || key == self.key_at(feed, rows.end - 1)? {
             return self.add_to(key, feed, rows);
@@ -200,22 +203,36 @@ impl Groups {
         feed.group.iter().zip(&self.group).map(|(column, ty)| value_at(column, row, *ty)).collect()
     }
 
+    /// Whether a row is of the group under way.
+    fn goes_on(&self, feed: &Feed<'_>, row: usize) -> Result<bool> {
+        let Some(group) = &self.current else { return Ok(false) };
+        for ((column, ty), value) in feed.group.iter().zip(&self.group).zip(&group.key) {
+            if value_at(column, row, *ty)? != *value {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Adds rows of one group, which is the one under way or comes behind it.
     fn add_to(&mut self, key: Vec<Value>, feed: &Feed<'_>, rows: Range<usize>) -> Result<()> {
         if self.current.as_ref().is_some_and(|group| group.key != key) {
             self.end()?;
         }
-        let measured = &self.measured;
-        let group = self.current.get_or_insert_with(|| {
-            let measures = vec![Measure::default(); measured.len()];
-            Group { key, rows: 0, measures }
-        });
+        let measured = self.measured.len();
+        self.current.get_or_insert_with(|| Group { key, rows: 0, measures: vec![Measure::default(); measured] });
+        self.add_to_current(feed, rows)
+    }
+
+    /// Adds rows of the group under way.
+    fn add_to_current(&mut self, feed: &Feed<'_>, rows: Range<usize>) -> Result<()> {
+        let group = self.current.as_mut().ok_or_else(|| Error::internal("rows of no group"))?;
         let all = match feed.rows {
             None => count(rows.len()),
             Some(weights) => weights.get(rows.clone()).unwrap_or_default().iter().sum(),
         };
         group.rows += all;
-        for ((measure, fed), (ty, needs)) in group.measures.iter_mut().zip(&feed.columns).zip(measured) {
+        for ((measure, fed), (ty, needs)) in group.measures.iter_mut().zip(&feed.columns).zip(&self.measured) {
             measure.add(fed, all, rows.clone(), *ty, *needs)?;
         }
         Ok(())
