@@ -223,8 +223,8 @@ pub(crate) struct Outcome {
     pub(crate) failures: Vec<String>,
 }
 
-/// Takes all measurements. One that fails is told, and the others go on.
-pub(crate) fn measure(common: &Common, jobs: &[Job]) -> Result<Outcome> {
+/// Takes all measurements; `after` sees after each what there is so far. One that fails is told, and the others go on.
+pub(crate) fn measure(common: &Common, jobs: &[Job], after: impl Fn(&Outcome) -> Result<()>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for job in jobs {
         let mut systems = Vec::new();
@@ -245,6 +245,7 @@ pub(crate) fn measure(common: &Common, jobs: &[Job]) -> Result<Outcome> {
                 let told = one(common, job, *system, repeat, &mut answers, &mut outcome);
                 told.iter().for_each(|told| eprintln!("{told}"));
                 outcome.failures.extend(told);
+                after(&outcome)?;
             }
             systems.rotate_right(turn);
         }

@@ -121,7 +121,7 @@ pub(crate) struct Common {
     /// MiB of one memtable.
     #[arg(long, default_value_t = 64)]
     memtable_mib: usize,
-    /// Also write everything that was measured to this file.
+    /// Also write everything that was measured to this file, after each measurement.
     #[arg(long)]
     json: Option<PathBuf>,
     #[command(flatten)]
@@ -245,11 +245,13 @@ fn main() -> Result<()> {
             (common, jobs)
         }
     };
-    let outcome = campaign::measure(&common, &jobs)?;
+    // All of it takes hours: whatever ends it, what was measured is there.
+    let keep = |outcome: &campaign::Outcome| match &common.json {
+        Some(path) => Ok(std::fs::write(path, serde_json::to_string_pretty(&table::json(&common, outcome)?)?)?),
+        None => Ok(()),
+    };
+    let outcome = campaign::measure(&common, &jobs, keep)?;
     print!("{}", table::markdown(&common, &jobs, &outcome));
-    if let Some(path) = &common.json {
-        std::fs::write(path, serde_json::to_string_pretty(&table::json(&common, &outcome)?)?)?;
-    }
     match outcome.failures.len() {
         0 => Ok(()),
         count => Err(format!("{count} of what was measured has failed: see beneath the table").into()),

@@ -13,6 +13,7 @@ corrects that in the places where DataFusion lets one in, in the order in which 
     planner      operators while they are planned: literals as narrow as PostgreSQL's, decimal products and quotients
     literals     analyzer, before types are coerced: a literal takes the type of what it is compared with
     checked      analyzer, after: arithmetic and casts become checked functions (arithmetic, cast)
+    intervals    times numbers, and divided by them
     sum          the aggregate that does not wrap
     extremes     min and max of floats, NaN among them
 ```
@@ -28,6 +29,7 @@ pub(crate) mod arithmetic;
 pub(crate) mod cast;
 mod checked;
 mod extremes;
+mod intervals;
 mod literals;
 pub(crate) mod names;
 pub(crate) mod parse;

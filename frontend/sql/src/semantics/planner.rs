@@ -6,7 +6,7 @@ Operators, while a statement is planned: what PostgreSQL decides by the types of
 - `real` beside another numeric type becomes `double precision`.
 - Products and quotients of numerics get the type that [`super::arithmetic`] computes them in: DataFusion's quotient has
   four digits more than its dividend, so that `10.0 / 3` would be 3.33333.
-- A date and an interval make a timestamp.
+- A date and an interval make a timestamp, an interval and a number an interval ([`super::intervals`]).
 - Ranks and row numbers are bigint, not unsigned.
 
 All this happens before the schema of any node exists, so that every node agrees; where a type is not known yet (a
@@ -34,13 +34,16 @@ impl ExprPlanner for Operators {
             BinaryOperator::Modulo => Op::Remainder,
             _ => return Ok(PlannerResult::Original(raw)),
         };
-        if has_parameter(&raw.left) || has_parameter(&raw.right) {
-            return Ok(PlannerResult::Original(raw));
-        }
         let types = (arithmetic::type_of(&raw.left, schema), arithmetic::type_of(&raw.right, schema));
         let (Ok(left), Ok(right)) = types else {
             return Ok(PlannerResult::Original(raw));
         };
+        if let Some(scaled) = super::intervals::scaled(op, &raw.left, &raw.right, (&left, &right)) {
+            return Ok(PlannerResult::Planned(scaled));
+        }
+        if has_parameter(&raw.left) || has_parameter(&raw.right) {
+            return Ok(PlannerResult::Original(raw));
+        }
         if matches!((&left, &right), (DataType::Date32, DataType::Interval(_))) {
             raw.left = cast(raw.left, DataType::Timestamp(TimeUnit::Microsecond, None));
             return Ok(PlannerResult::Original(raw));
