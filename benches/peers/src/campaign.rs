@@ -156,7 +156,7 @@ pub(crate) fn reads(common: &Common, args: &ReadsArgs) -> Vec<Job> {
         figures: READS,
         terms: format!("warm, all rows read once before; {}", stores(common, args.read_cache_mib)),
         part: Part::Store,
-        repeats: None,
+        repeats: args.read_repeats,
         kind: Kind::Reads { rows: args.read_rows, seconds: args.read_seconds, cache_bytes: args.read_cache_mib * MIB },
     }]
 }

@@ -168,6 +168,9 @@ pub(crate) struct ReadsArgs {
     /// MiB of cache: enough for all rows in every system.
     #[arg(long, default_value_t = 2048)]
     read_cache_mib: usize,
+    /// How often, where it is not as often as the rest.
+    #[arg(long)]
+    read_repeats: Option<u32>,
 }
 
 /// What reopening has.
