@@ -810,7 +810,7 @@ mod sessions {
         assert_eq!(outcome(update.execute(&[ScalarValue::Int32(Some(3)), ScalarValue::from("d")])), "UPDATE 1");
         check(&s, "SELECT v FROM t WHERE id = 3", "d");
         let later = s.prepare("SELECT TIMESTAMP '2026-01-01' + $1 * INTERVAL '1 day'").unwrap();
-        assert_eq!(outcome(later.execute(&[ScalarValue::Int64(Some(2))])), "2026-01-03T00:00:00");
+        assert_eq!(outcome(later.execute(&[ScalarValue::Int64(Some(2))])), "2026-01-03 00:00:00");
         assert!(s.prepare("SELECT nope FROM t WHERE id = $1").is_err());
         fails(&s, "SELECT v FROM t WHERE id = $1", "42P02", "");
     }
