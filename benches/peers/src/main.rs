@@ -250,7 +250,11 @@ fn main() -> Result<()> {
     };
     // All of it takes hours: whatever ends it, what was measured is there.
     let keep = |outcome: &campaign::Outcome| match &common.json {
-        Some(path) => Ok(std::fs::write(path, serde_json::to_string_pretty(&table::json(&common, outcome)?)?)?),
+        Some(path) => {
+            let next = path.with_extension("next");
+            std::fs::write(&next, serde_json::to_string_pretty(&table::json(&common, outcome)?)?)?;
+            Ok(std::fs::rename(&next, path)?)
+        }
         None => Ok(()),
     };
     let outcome = campaign::measure(&common, &jobs, keep)?;

@@ -420,7 +420,7 @@ impl Selected {
             return Ok(());
         }
         // Of pieces that keep few rows, these alone are decoded; of the others all, and then the mask is laid over them.
-        let mut decoded: Vec<(Piece, Option<Vec<u32>>)> = Vec::with_capacity(self.pieces.len());
+        let mut decoded: Vec<(u32, Rows)> = Vec::with_capacity(self.pieces.len());
         let mut mask = arrow::array::BooleanBufferBuilder::new(self.mask.len());
         let mut start = 0;
         for (piece, kept) in pieces.iter().zip(&self.kept) {
@@ -432,10 +432,10 @@ impl Selected {
             if kept * SPARSE < piece.rows.len() {
                 let first = small(piece.rows.start)?;
                 let rows = of_piece.set_indices_u32().map(|row| first + row).collect();
-                decoded.push((piece.clone(), Some(rows)));
+                decoded.push((piece.slice, Rows::These(rows)));
                 mask.append_n(*kept, true);
             } else {
-                decoded.push((piece.clone(), None));
+                decoded.push((piece.slice, Rows::All(piece.rows.clone())));
                 mask.append_buffer(&of_piece);
             }
         }
@@ -444,8 +444,8 @@ impl Selected {
         let decoder = Decoder { loaded, fetch: &self.fetch };
         for column in columns {
             let mut sink = decoder.sink(*column, mask.len());
-            for (piece, rows) in &decoded {
-                decoder.append(piece, rows.as_deref(), *column, &mut sink)?;
+            for (slice, rows) in &decoded {
+                decoder.append(*slice, rows, *column, &mut sink)?;
             }
             let array = sink.finish();
             arrays.push((*column, if all { array } else { filter_array(&array, &mask)? }));
@@ -511,8 +511,7 @@ impl Fetch {
         let mut fetch = Fetch::default();
         let mut wanted: Vec<Extent> = Vec::new();
         let mut seen = None;
-        let mut slice = None;
-        for piece in pieces.iter().filter(|piece| slice.replace(piece.slice) != Some(piece.slice)) {
+        for piece in pieces.chunk_by(|one, next| one.slice == next.slice).filter_map(<[Piece]>::first) {
             let tile = loaded.locators.tile_of(piece.slice);
             let new_tile = seen != Some(tile);
             seen = Some(tile);
@@ -605,6 +604,12 @@ impl Fetch {
     }
 }
 
+/// Rows of a slice to be decoded.
+enum Rows {
+    All(Range<usize>),
+    These(Vec<u32>),
+}
+
 /// Turns a batch's bytes into columns.
 struct Decoder<'a> {
     loaded: &'a Loaded,
@@ -623,24 +628,26 @@ impl Decoder<'_> {
         for pieces in pieces.chunk_by(Piece::goes_on_in) {
             thread::give_way();
             let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { continue };
-            let joined = Piece { slice: first.slice, rows: first.rows.start..last.rows.end, whole: false };
-            self.append(&joined, None, column, &mut sink)?;
+            self.append(first.slice, &Rows::All(first.rows.start..last.rows.end), column, &mut sink)?;
         }
         Ok(sink.finish())
     }
 
-    /// Appends a column of a piece's rows, or of some rows of its slice.
-    fn append(&self, piece: &Piece, rows: Option<&[u32]>, column: usize, sink: &mut ColumnSink) -> Result<()> {
+    /// Appends a column of some rows of a slice.
+    fn append(&self, slice: u32, rows: &Rows, column: usize, sink: &mut ColumnSink) -> Result<()> {
         let loaded = self.loaded;
-        let count = rows.map_or(piece.rows.len(), <[u32]>::len);
-        match self.payload(piece.slice, column)? {
+        let count = match rows {
+            Rows::All(rows) => rows.len(),
+            Rows::These(rows) => rows.len(),
+        };
+        match self.payload(slice, column)? {
             Some(payload) => {
-                let vector = loaded.open_vector(payload, piece.slice, column)?;
+                let vector = loaded.open_vector(payload, slice, column)?;
                 let decoded = match rows {
-                    Some(rows) => vector.gather(rows, sink),
-                    None => vector.decode(piece.rows.clone(), sink),
+                    Rows::All(rows) => vector.decode(rows.clone(), sink),
+                    Rows::These(rows) => vector.gather(rows, sink),
                 };
-                decoded.map_err(|e| e.at(loaded.path(), loaded.locators.frame(piece.slice, column).offset))
+                decoded.map_err(|e| e.at(loaded.path(), loaded.locators.frame(slice, column).offset))
             }
             None if column == loaded.seq_column() => {
                 let seq = Value::Int(seq_to_int(loaded.footer.default_seq));

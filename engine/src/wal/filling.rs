@@ -1,8 +1,8 @@
 /*!
 The checksum of bytes that are filled up with zeros, without reading the zeros.
 
-A commit that is synced alone is a frame of some hundred bytes in a block of 4,096. Its checksum covers the filling too, and
-going through that took longer than all else that laying the frame out does. But zeros only shift: CRC32C works on polynomials
+A commit that is synced alone is a frame of some hundred bytes in a block of 4,096. Its checksum covers the filling too, which
+would be nearly all that is read for it. But zeros only shift: CRC32C works on polynomials
 over GF(2), in which `n` bytes of zeros multiply what there is by x⁸ⁿ, modulo the checksum's own polynomial P. (So does zlib's
 `crc32_combine`; a table of such powers makes it two products, whatever `n` is.)
 

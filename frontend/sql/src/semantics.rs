@@ -12,8 +12,7 @@ corrects that in the places where DataFusion lets one in, in the order in which 
     type_names   type names in casts: uuid, json, timestamps in microseconds, numeric(p,s)
     planner      operators while they are planned: literals as narrow as PostgreSQL's, decimal products and quotients
     literals     analyzer, before types are coerced: a literal takes the type of what it is compared with
-    checked      analyzer, after: arithmetic and casts become checked functions (arithmetic, cast)
-    intervals    times numbers, and divided by them
+    checked      analyzer, after: arithmetic and casts become checked functions (arithmetic, intervals, cast)
     sum          the aggregate that does not wrap
     extremes     min and max of floats, NaN among them
 ```

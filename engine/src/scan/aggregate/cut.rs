@@ -121,12 +121,7 @@ impl Cutter {
                 }
             }
         }
-        if let Some(side) = self.sources.get_mut(least) {
-            if let Kind::Run { at, .. } = &mut side.kind {
-                *at = to;
-            }
-            side.key = side.key_here()?;
-        }
+        self.side(least)?.go_to(to)?;
         Ok(Some(Part::Run(place, from, to)))
     }
 
@@ -136,12 +131,16 @@ impl Cutter {
         if self.short > SHORT_TURNS_MAX {
             return self.merge_slices(first);
         }
-        let to = bound.map_or(self.end.clone(), |bound| Edge::At(bound, false));
-        let side =
-            self.sources.get_mut(least).ok_or_else(|| Error::internal("a turn of a source that is not there"))?;
-        side.seek(&to, &self.end)?;
+        let end = self.end.clone();
+        let to = bound.map_or_else(|| end.clone(), |bound| Edge::At(bound, false));
+        let side = self.side(least)?;
+        side.seek(&to, &end)?;
         let keys = Span { from: Edge::At(first, false), to }.range();
         Ok(Part::Merged(keys, vec![side.place]))
+    }
+
+    fn side(&mut self, at: usize) -> Result<&mut Side> {
+        self.sources.get_mut(at).ok_or_else(|| Error::internal("a turn of a source that is not there"))
     }
 
     fn key_of(&self, side: usize) -> Option<&Key> {
@@ -208,6 +207,15 @@ impl Side {
                 mem.table.range(&rest, *at, false).next().map(|entry| Key::from(entry.key()))
             }
         };
+        Ok(())
+    }
+
+    /// Moves to a place of a run.
+    fn go_to(&mut self, place: RowPlace) -> Result<()> {
+        if let Kind::Run { at, .. } = &mut self.kind {
+            *at = place;
+        }
+        self.key = self.key_here()?;
         Ok(())
     }
 

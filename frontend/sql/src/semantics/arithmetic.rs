@@ -12,7 +12,8 @@ What holds:
 - floats: a finite pair that gives infinity is 22003 (overflow), one that gives zero though neither is zero is 22003
   (underflow), a zero divisor 22012; NaN and infinity in, NaN and infinity out;
 - decimals: at most 38 digits, more is 22003. A product keeps its exact scale while that leaves room for its integer
-  digits and is rounded half away from zero below it; a quotient has at least [`QUOTIENT_SCALE`] digits after the point.
+  digits and is rounded half away from zero below it; a quotient has at least [`QUOTIENT_SCALE`] digits after the point;
+- intervals times numbers and divided by them: [`super::intervals`].
 
 Rows that are NULL on either side are never looked at. The loops run over whole columns without a branch per row and
 look again, row by row, only if something was suspicious.
@@ -321,6 +322,9 @@ fn evaluate(op: Op, left: &ColumnarValue, right: &ColumnarValue, result: &DataTy
             let right = Side::<Decimal128Type>::of(right)?;
             let scales = Scales { left: *left_scale, right: *right_scale, result: scale_of(result) };
             Arc::new(decimals(op, &left, &right, rows, scales)?.with_data_type(result.clone()))
+        }
+        (DataType::Interval(_), DataType::Float64) => {
+            super::intervals::scale(op, &left.to_array(rows)?, &right.to_array(rows)?)?
         }
         _ => return by_arrow(op, left, right, result, constant),
     };

@@ -1,25 +1,22 @@
 /*!
 Intervals times numbers, and divided by them: `5 * INTERVAL '1 minute'`, `n * INTERVAL '1 day'`, `INTERVAL '1 hour' / 4`. DataFusion
-has no such operators.
+has no such operators. They are operators of [`super::arithmetic`], named and guarded as those of numbers are.
 
 The answers are PostgreSQL's (`interval_mul` and `interval_div`): months, days and time are scaled each for itself, and what
 is left over of a month becomes days, 30 to a month, what is left over of a day time, 24 hours to a day, both rounded to
 microseconds. Numbers are doubles. What no interval holds is 22008, a zero divisor 22012.
 */
 
-use super::arithmetic::Op;
+use super::arithmetic::{self, Op};
 use super::raise;
 use crate::error::state;
-use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::try_binary;
 use arrow::datatypes::{DataType, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit};
 use arrow::error::ArrowError;
-use datafusion::common::{Result, ScalarValue, internal_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
-};
+use datafusion::logical_expr::{Expr, cast};
 use std::sync::Arc;
 
 const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
@@ -28,82 +25,37 @@ const SECONDS_OF_DAY: f64 = 86_400.0;
 const MICROS_OF_SECOND: f64 = 1e6;
 const NANOS_OF_MICRO: i64 = 1_000;
 
-/// `left op right`, if one of the two is an interval and the other a number, in an order that there is.
-pub(super) fn scaled(op: Op, left: &Expr, right: &Expr, types: (&DataType, &DataType)) -> Option<Expr> {
-    let (interval, number) = match (op, types) {
-        (Op::Multiply | Op::Divide, (DataType::Interval(_), number)) if is_number(number) => (left, right),
-        (Op::Multiply, (number, DataType::Interval(_))) if is_number(number) => (right, left),
-        _ => return None,
-    };
-    let args = vec![cast(interval.clone(), INTERVAL), cast(number.clone(), DataType::Float64)];
-    Some(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(Scale::new(op))), args)))
-}
-
-/// A parameter beside an interval is one, and a bare NULL.
-fn is_number(ty: &DataType) -> bool {
+/// Whether an interval is multiplied with, or divided by, what has this type: numbers; a parameter beside an interval is one, and so is a
+/// bare NULL.
+pub(super) fn is_factor(ty: &DataType) -> bool {
     ty.is_numeric() || ty.is_null()
 }
 
-/// Which of the two.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Scale {
-    op: Op,
-    signature: Signature,
+/// An interval times a number, or divided by it, as a checked operator.
+pub(super) fn operator(op: Op, interval: Expr, number: Expr) -> Expr {
+    arithmetic::binary(op, cast(interval, INTERVAL), cast(number, DataType::Float64), INTERVAL)
 }
 
-impl Scale {
-    fn new(op: Op) -> Scale {
-        Scale { op, signature: Signature::exact(vec![INTERVAL, DataType::Float64], Volatility::Immutable) }
-    }
-}
-
-impl ScalarUDFImpl for Scale {
-    fn name(&self) -> &str {
-        match self.op {
-            Op::Divide => "interval_div",
-            _ => "interval_mul",
-        }
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(INTERVAL)
-    }
-
-    fn is_strict(&self) -> bool {
-        true
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [interval, number] = args.args.as_slice() else {
-            return internal_err!("{} has two arguments", self.name());
-        };
-        let constant = matches!((interval, number), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
-        let (intervals, numbers) = (interval.to_array(rows)?, number.to_array(rows)?);
-        let (Some(intervals), Some(numbers)) =
-            (intervals.as_primitive_opt::<IntervalMonthDayNanoType>(), numbers.as_primitive_opt::<Float64Type>())
-        else {
-            return internal_err!("{} of {} and {}", self.name(), intervals.data_type(), numbers.data_type());
-        };
-        let scale =
-            |interval, number| scale(self.op, interval, number).map_err(|e| ArrowError::ExternalError(e.into()));
-        let scaled: PrimitiveArray<IntervalMonthDayNanoType> = try_binary(intervals, numbers, scale)?;
-        let scaled: ArrayRef = Arc::new(scaled);
-        match constant {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&scaled, 0)?)),
-            false => Ok(ColumnarValue::Array(scaled)),
-        }
-    }
+/// The same of columns, row by row.
+pub(super) fn scale(op: Op, intervals: &ArrayRef, numbers: &ArrayRef) -> Result<ArrayRef> {
+    let (Some(intervals), Some(numbers)) =
+        (intervals.as_primitive_opt::<IntervalMonthDayNanoType>(), numbers.as_primitive_opt::<Float64Type>())
+    else {
+        return internal_err!(
+            "{} {op:?} {} where an interval and a number were planned",
+            intervals.data_type(),
+            numbers.data_type()
+        );
+    };
+    let scaled = |interval, number| scaled(op, interval, number).map_err(|e| ArrowError::ExternalError(e.into()));
+    let scaled: PrimitiveArray<IntervalMonthDayNanoType> = try_binary(intervals, numbers, scaled)?;
+    Ok(Arc::new(scaled))
 }
 
 /// An interval times a number, or divided by it.
-fn scale(op: Op, interval: IntervalMonthDayNano, number: f64) -> Result<IntervalMonthDayNano> {
+fn scaled(op: Op, interval: IntervalMonthDayNano, number: f64) -> Result<IntervalMonthDayNano> {
     if op == Op::Divide && number == 0.0 {
-        return Err(raise(state::DIVISION_BY_ZERO, "division by zero"));
+        return Err(arithmetic::division_by_zero());
     }
     let by = |value: f64| if op == Op::Divide { value / number } else { value * number };
     let (exact_months, exact_days) = (by(interval.months.into()), by(interval.days.into()));
@@ -165,7 +117,7 @@ mod tests {
             (Op::Multiply, interval(1, 0, 0), f64::INFINITY, None),
         ];
         for (op, interval, number, wanted) in cases {
-            assert_eq!(scale(op, interval, number).ok(), wanted, "{interval:?} {op:?} {number}");
+            assert_eq!(scaled(op, interval, number).ok(), wanted, "{interval:?} {op:?} {number}");
         }
     }
 }

@@ -14,6 +14,7 @@ parameter), DataFusion's expression stays and is made checked later.
 */
 
 use super::arithmetic::{self, Op};
+use super::intervals;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{ScalarFunction, WindowFunction, WindowFunctionParams};
@@ -38,8 +39,12 @@ impl ExprPlanner for Operators {
         let (Ok(left), Ok(right)) = types else {
             return Ok(PlannerResult::Original(raw));
         };
-        if let Some(scaled) = super::intervals::scaled(op, &raw.left, &raw.right, (&left, &right)) {
-            return Ok(PlannerResult::Planned(scaled));
+        let is_interval = |ty: &DataType| matches!(ty, DataType::Interval(_));
+        if matches!(op, Op::Multiply | Op::Divide) && is_interval(&left) && intervals::is_factor(&right) {
+            return Ok(PlannerResult::Planned(intervals::operator(op, raw.left, raw.right)));
+        }
+        if op == Op::Multiply && intervals::is_factor(&left) && is_interval(&right) {
+            return Ok(PlannerResult::Planned(intervals::operator(op, raw.right, raw.left)));
         }
         if has_parameter(&raw.left) || has_parameter(&raw.right) {
             return Ok(PlannerResult::Original(raw));
